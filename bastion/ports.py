@@ -1,0 +1,185 @@
+"""The Protocols that adapters fill; session.py and app.py know the outside only through these."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from datetime import datetime
+
+    from bastion.events import ClientEvent, Output, PodEvent, SessionEvent
+    from bastion.model import (
+        AuditEvent,
+        Chunk,
+        CommandEnd,
+        CommandRecord,
+        ConnectionRecord,
+        Credential,
+        ExecRequest,
+        KubeIdentity,
+        Person,
+        RecordRules,
+        Resolved,
+        SessionEnd,
+        SessionRecord,
+        Target,
+        TargetLogin,
+    )
+
+
+class Clock(Protocol):
+    """Time, passed in."""
+
+    def now(self) -> datetime:
+        """The wall clock, aware UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start, never backwards."""
+        ...
+
+
+class Client(Protocol):
+    """The person's end of a session."""
+
+    async def next_event(self) -> ClientEvent:
+        """Wait for what the person does next; after `HungUp` it is not called again."""
+        ...
+
+    async def write(self, output: Output) -> None:
+        """Send bytes; returns when more may be sent (back-pressure). Bytes to a person who left are dropped."""
+        ...
+
+    def notice(self, text: str) -> None:
+        """One line of ours, on stderr."""
+        ...
+
+    def exit(self, status: int) -> None:
+        """Report the exit status (0 to 255) and close the session."""
+        ...
+
+
+class ExecStream(Protocol):
+    """A started process in a pod."""
+
+    @property
+    def protocol(self) -> str:
+        """The WebSocket subprotocol in use."""
+        ...
+
+    async def next_event(self) -> PodEvent:
+        """Wait for output, or for the one `Exited` that ends the stream. Never raises for what a peer did."""
+        ...
+
+    async def send(self, event: ClientEvent) -> None:
+        """Pass on input, its end, a size or a signal; returns when more may be sent."""
+        ...
+
+
+class Pods(Protocol):
+    """The cluster, as far as a trip needs it."""
+
+    async def resolve(self, login: TargetLogin) -> Resolved:
+        """Find the container a login means. Raises BastionError (TARGET_*, CLUSTER_*)."""
+        ...
+
+    async def review(self, target: Target, identity: KubeIdentity) -> str:
+        """Ask the cluster's RBAC whether the identity may exec there; returns its reason. Raises CLUSTER_DENIED."""
+        ...
+
+    def exec(
+        self, target: Target, request: ExecRequest, identity: KubeIdentity
+    ) -> AbstractAsyncContextManager[ExecStream]:
+        """Start a process; entering returns once it runs. Raises BastionError (NO_SHELL, NOT_STARTED, CLUSTER_*).
+
+        Leaving closes the stream but does not end the process: see `reap`.
+        """
+        ...
+
+    async def reap(self, target: Target, marker: str) -> int:
+        """End every process in the target that carries the marker; returns how many there were.
+
+        Raises BastionError when it could not look (no shell, pod gone).
+        """
+        ...
+
+
+class Tap(Protocol):
+    """Sees every event of a session before it is forwarded; raising withholds the event and ends the session."""
+
+    async def on_event(self, at_us: int, event: SessionEvent) -> None:
+        """Take an event; `at_us` is microseconds since the session's start. Returns when it may go on."""
+        ...
+
+
+class Recording(Tap, Protocol):
+    """The tap that keeps one session's evidence."""
+
+    async def close(self) -> None:
+        """Make everything that was taken durable. Raises BastionError(RECORD_UNAVAILABLE)."""
+        ...
+
+
+class Recorder(Protocol):
+    """Opens recordings."""
+
+    def open(self, session: str, rules: RecordRules, *, pty: bool) -> Recording:
+        """A recording for a session whose row is committed."""
+        ...
+
+
+class AuditLog(Protocol):
+    """Where evidence goes. Every method returns only when its rows are committed.
+
+    Raises BastionError(RECORD_UNAVAILABLE) when they are not.
+    """
+
+    async def open_connection(self, connection: ConnectionRecord) -> None:
+        """Write down an authenticated connection."""
+        ...
+
+    async def start_session(self, session: SessionRecord, command: CommandRecord | None) -> None:
+        """Write down a session and, for an exec request, its command: before the pod sees a byte."""
+        ...
+
+    async def append(self, chunks: Sequence[Chunk]) -> None:
+        """Write down runs of transcripts, of one session or of many."""
+        ...
+
+    async def end_session(self, end: SessionEnd, command: CommandEnd | None) -> None:
+        """Write down how a session, and its exec command, ended."""
+        ...
+
+    async def event(self, event: AuditEvent) -> None:
+        """Write down an event."""
+        ...
+
+
+class Identities(Protocol):
+    """Who a credential belongs to."""
+
+    async def person_of(self, credential: Credential) -> Person | None:
+        """The person, or None if nobody (or somebody locked) has that credential."""
+        ...
+
+
+class Access(Protocol):
+    """People and their keys. Each change commits together with the event that tells of it."""
+
+    async def add_person(self, subject: str, groups: frozenset[str], told: AuditEvent) -> None:
+        """Raises CONFLICT if there is one of that subject."""
+        ...
+
+    async def add_key(self, subject: str, credential: Credential, comment: str, told: AuditEvent) -> None:
+        """Raises NOT_FOUND for an unknown subject, CONFLICT if anybody has the key."""
+        ...
+
+    def people(self) -> AsyncIterator[Person]:
+        """Everybody, by subject."""
+        ...
+
+    def keys(self) -> AsyncIterator[tuple[Person, Credential, str]]:
+        """Person, credential, comment."""
+        ...
