@@ -173,6 +173,14 @@ class ExecRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reaped:
+    """What became of the processes a session left behind: ended, and still there after KILL."""
+
+    ended: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordRules:
     """What a role asks the recorder to keep beyond output, resizes and markers."""
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
-    from bastion.events import ClientEvent, Output, PodEvent, SessionEvent
+    from bastion.events import ClientEvent, HungUp, Output, PodEvent, SessionEvent
     from bastion.model import (
         AuditEvent,
         Chunk,
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ExecRequest,
         KubeIdentity,
         Person,
+        Reaped,
         RecordRules,
         Resolved,
         SessionEnd,
@@ -45,7 +46,11 @@ class Client(Protocol):
     """The person's end of a session."""
 
     async def next_event(self) -> ClientEvent:
-        """Wait for what the person does next; after `HungUp` it is not called again."""
+        """Wait for what the person does next. It never returns `HungUp`: see `hung_up`."""
+        ...
+
+    async def hung_up(self) -> HungUp:
+        """Return once the person is gone, ahead of anything they sent before that is still waiting."""
         ...
 
     async def write(self, output: Output) -> None:
@@ -98,8 +103,8 @@ class Pods(Protocol):
         """
         ...
 
-    async def reap(self, target: Target, marker: str) -> int:
-        """End every process in the target that carries the marker; returns how many there were.
+    async def reap(self, target: Target, marker: str) -> Reaped:
+        """End every process in the target that carries the marker.
 
         Raises BastionError when it could not look (no shell, pod gone).
         """

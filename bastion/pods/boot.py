@@ -1,0 +1,166 @@
+"""The argv that starts a person's process in a container, and how its input is written; used by pods.kube, pods.stream.
+
+A pod exec has no environment parameter, no signal channel and a terminal that
+starts at 0 by 0 (recorded from a real 1.36), so a few lines of POSIX sh go
+ahead of the person's program. They put the session's marker and the passed
+environment in place, set the terminal's size before anything can look at it,
+print the ready mark and become the program. The mark tells a process that
+started from one that never did, and no input is sent before it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bastion.errors import BastionError, Code
+from bastion.wire import remotecommand
+
+if TYPE_CHECKING:
+    from bastion.model import ExecRequest
+
+ONE_ARGUMENT = 120_000
+"""Bytes that fit one argument: Linux allows 128 KiB for one string, terminator included."""
+
+# $1 marker, $2 rows, $3 cols, then NAME=VALUE ..., then -- and what the ending below wants
+_PREPARE = """\
+export BASTION_SESSION="$1"
+[ "$2" = 0 ] || stty rows "$2" cols "$3" 2>/dev/null
+printf '\\036%s\\036' "$1"
+shift 3
+while [ "$1" != -- ]; do export "$1"; shift; done
+shift
+"""
+
+_SHELL = """\
+if command -v bash >/dev/null 2>&1; then exec bash; else exec sh; fi
+"""
+
+# A command that fits one argument and is UTF-8 is an argument.
+_COMMAND = """\
+exec sh -c "$1"
+"""
+
+# Otherwise it comes as printf escapes in several arguments. $(...) would eat trailing newlines, hence the x.
+_JOIN = """\
+c=$(printf %b "$@"; printf x)
+c=${c%x}
+"""
+_JOINED = _JOIN + _COMMAND.replace('"$1"', '"$c"')
+
+# Longer than one argument may be, it cannot be handed to another sh: this one evaluates it.
+_EVALUATED = (
+    _JOIN
+    + """\
+eval "set --; unset c; $c"
+"""
+)
+
+# v4 cannot say that input ended, so input comes in lines: "-" and printf escapes, or "." at the end. The decoder is
+# detached, so that a program which ends without reading is not waited for; what is left of it carries the marker.
+_V4_HEAD = """\
+( ( while IFS= read -r l && [ "$l" != . ]; do printf %b "${l#-}"; done ) <&3 2>/dev/null & ) 3<&0 | {
+exec 3<&-
+"""
+_V4_TAIL = "}\n"
+
+_UNSAFE = re.compile(rb"[^ !-\[\]-~]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """How to start one process.
+
+    argv: what the exec asks for.
+    ready: what the process prints first on stdout, b"" if it prints nothing of ours.
+    framed_input: input must be written by `framed`, because this is v4.
+    """
+
+    argv: tuple[str, ...]
+    ready: bytes
+    framed_input: bool
+
+
+def with_shell(request: ExecRequest, protocol: str) -> Boot:
+    """Start the request through the container's sh. Raises BastionError(INVALID) for a command that cannot be one."""
+    framed_input = protocol == remotecommand.V4 and request.pty is None
+    ending, arguments = _ending(request.command)
+    script = _PREPARE + (_V4_HEAD + ending + _V4_TAIL if framed_input else ending)
+    size = request.pty.size if request.pty else None
+    env = [*request.env, ("TERM", request.pty.term)] if request.pty and request.pty.term else request.env
+    return Boot(
+        argv=(
+            *("sh", "-c", script, "sh"),
+            request.marker,
+            *((str(size.rows), str(size.cols)) if size and size.rows and size.cols else ("0", "0")),
+            *(f"{name}={value}" for name, value in env),
+            "--",
+            *arguments,
+        ),
+        ready=f"\x1e{request.marker}\x1e".encode(),
+        framed_input=framed_input,
+    )
+
+
+def without_shell(request: ExecRequest, _protocol: str) -> Boot:
+    """Start the request's command by argv, split as a shell would but run by none; it carries no marker.
+
+    Raises BastionError: NO_SHELL if a shell was asked for, INVALID if the command cannot be split.
+    """
+    if request.command is None:
+        raise BastionError(
+            Code.NO_SHELL,
+            "this container has no shell; you can run a program of its image: ssh … PROGRAM [ARGUMENT ...]",
+        )
+    try:
+        argv = tuple(shlex.split(request.command.decode()))
+    except ValueError as error:
+        raise BastionError(
+            Code.INVALID, f"this container has no shell, and the command cannot be split into arguments: {error}"
+        ) from error
+    if not argv:
+        raise BastionError(Code.INVALID, "this container has no shell, and the command is empty")
+    return Boot(argv=argv, ready=b"", framed_input=False)
+
+
+def framed(data: bytes) -> bytes:
+    """Input as one line for the v4 decoder; `framed_end` is the line after the last."""
+    return b"-" + escaped(data) + b"\n"
+
+
+framed_end = b".\n"
+
+
+def escaped(data: bytes) -> bytes:
+    r"""Any bytes as printable ASCII that `printf %b` turns back: a byte it would not print as itself is \0ooo."""
+    return _UNSAFE.sub(lambda match: b"\\0%03o" % match[0][0], data)
+
+
+def _ending(command: bytes | None) -> tuple[str, list[str]]:
+    if command is None:
+        return _SHELL, []
+    if b"\0" in command:
+        raise BastionError(Code.INVALID, "the command holds a NUL byte, which no program can be given")
+    try:
+        text = command.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if len(command) <= ONE_ARGUMENT and (text or not command):
+        return _COMMAND, [text]
+    pieces = _pieces(escaped(command).decode())
+    return (_JOINED if len(command) <= ONE_ARGUMENT else _EVALUATED), pieces
+
+
+def _pieces(text: str) -> list[str]:
+    """Cut escaped text into arguments, never inside an escape."""
+    pieces, at = [], 0
+    while at < len(text):
+        end = at + ONE_ARGUMENT
+        backslash = text.rfind("\\", max(at, end - 4), end)
+        if end < len(text) and backslash > end - 5:
+            end = backslash
+        pieces.append(text[at:end])
+        at = end
+    return pieces

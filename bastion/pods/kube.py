@@ -1,0 +1,187 @@
+"""Fills ports.Pods with a real Kubernetes API; built by app, used by session."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+from kubernetes_asyncio import client
+
+from bastion.errors import BastionError, Code
+from bastion.events import Exited, Resized
+from bastion.model import KubeIdentity, Outcome, Stream
+from bastion.pods import boot, reaper
+from bastion.pods.api import Refused, unavailable
+from bastion.pods.resolve import Resolver, answer, is_gone
+from bastion.pods.stream import WebSocketExec, never_started
+from bastion.wire import remotecommand
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from bastion.model import ExecRequest, Reaped, Resolved, Target, TargetLogin
+    from bastion.pods.api import Api
+    from bastion.pods.boot import Boot
+
+REAPER = KubeIdentity(user="bastion:reaper")
+"""Who ends what is left: not the person, whose rights may be what has just ended."""
+
+REAP_WITHIN_S = 30.0
+
+
+class KubePods:
+    """One cluster."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._resolver = Resolver(api)
+        self._reviews = client.AuthorizationV1Api(api.typed)
+        self._protocol = remotecommand.V5
+
+    async def resolve(self, login: TargetLogin) -> Resolved:
+        """Find the container a login means. Raises BastionError (TARGET_*, CLUSTER_*)."""
+        return await self._resolver.resolve(login)
+
+    async def review(self, target: Target, identity: KubeIdentity) -> str:
+        """Ask RBAC for both verbs that a WebSocket exec needs (get, and since 1.35 create); returns its reason.
+
+        Raises BastionError (CLUSTER_DENIED, CLUSTER_UNAVAILABLE).
+        """
+        reasons = await asyncio.gather(*(self._allowed(target, identity, verb) for verb in ("get", "create")))
+        return reasons[1]
+
+    async def _allowed(self, target: Target, identity: KubeIdentity, verb: str) -> str:
+        review = client.V1SubjectAccessReview(
+            spec=client.V1SubjectAccessReviewSpec(
+                user=identity.user,
+                groups=[*identity.groups, "system:authenticated"],
+                resource_attributes=client.V1ResourceAttributes(
+                    namespace=target.namespace, verb=verb, resource="pods", subresource="exec", name=target.pod
+                ),
+            )
+        )
+        status = (await answer(self._reviews.create_subject_access_review(review, _request_timeout=15))).status
+        if not status.allowed:
+            raise BastionError(
+                Code.CLUSTER_DENIED,
+                f"the cluster's own RBAC does not let you {verb} pods/exec for pod {target.pod}"
+                f" in namespace {target.namespace}",
+                detail=f"{identity.user}: {status.reason or 'no rule allows it'}",
+            )
+        return str(status.reason or "")
+
+    @asynccontextmanager
+    async def exec(self, target: Target, request: ExecRequest, identity: KubeIdentity) -> AsyncIterator[WebSocketExec]:
+        """Start a process; entering returns once it runs. Leaving closes the stream, the process may live on.
+
+        A container without a shell runs its own programs by argv.
+        Raises BastionError (NO_SHELL, NOT_STARTED, STREAM_BROKEN, TARGET_*, CLUSTER_*, INVALID).
+        """
+        try:
+            stream = await self._start(target, request, identity, boot.with_shell)
+        except BastionError as error:
+            if error.code is not Code.NO_SHELL:
+                raise
+            stream = await self._start(target, request, identity, boot.without_shell)
+        try:
+            yield stream
+        finally:
+            await stream.close()
+
+    async def reap(self, target: Target, marker: str) -> Reaped:
+        """End every process in the target that carries the marker.
+
+        Raises BastionError when it could not look (no shell, pod gone, API server away).
+        """
+        plan = boot.Boot(argv=reaper.argv(marker), ready=b"", framed_input=False)
+        said = b""
+        async with asyncio.timeout(REAP_WITHIN_S):
+            stream = await self._open(target, plan, REAPER, tty=False, stdin=False)
+            try:
+                while not isinstance(event := await stream.next_event(), Exited):
+                    said += event.data if event.stream is Stream.STDOUT else b""
+            finally:
+                await stream.close()
+        reaped = reaper.answer(said)
+        if reaped is not None:
+            return reaped
+        if event.outcome is Outcome.NOT_STARTED:
+            raise never_started(event)
+        raise BastionError(Code.STREAM_BROKEN, "what the session left could not be looked for", detail=event.message)
+
+    async def _start(
+        self,
+        target: Target,
+        request: ExecRequest,
+        identity: KubeIdentity,
+        plan_of: Callable[[ExecRequest, str], Boot],
+    ) -> WebSocketExec:
+        plan = plan_of(request, self._protocol)
+        try:
+            stream = await self._open(target, plan, identity, tty=request.pty is not None, stdin=True)
+        except _OlderServerError:
+            self._protocol = remotecommand.V4
+            return await self._start(target, request, identity, plan_of)
+        try:
+            await stream.started()
+            if request.pty is not None and request.pty.size.cols and request.pty.size.rows:
+                await stream.send(Resized(request.pty.size))  # for a container without stty
+        except BaseException:
+            await stream.close()
+            raise
+        return stream
+
+    async def _open(
+        self, target: Target, plan: Boot, identity: KubeIdentity, *, tty: bool, stdin: bool
+    ) -> WebSocketExec:
+        query = [
+            *(("command", argument) for argument in plan.argv),
+            ("stdin", str(stdin).lower()),
+            ("stdout", "true"),
+            ("stderr", str(not tty).lower()),
+            ("tty", str(tty).lower()),
+            ("container", target.container),
+        ]
+        path = ("api", "v1", "namespaces", target.namespace, "pods", target.pod, "exec")
+        try:
+            ws = await self._api.open_stream(path, query, self._protocol, identity)
+        except Refused as refused:
+            if self._protocol == remotecommand.V5 and refused.status in {400, 403} and not refused.body:
+                raise _OlderServerError from refused
+            _raise_refusal(refused, target)
+        return WebSocketExec(ws, boot=plan, tty=tty, why_gone=lambda: self._why_gone(target))
+
+    async def _why_gone(self, target: Target) -> str:
+        try:
+            pod = await self._resolver.pod(target.namespace, target.pod)
+        except BastionError:
+            return ""
+        return f"pod {target.pod} was deleted" if is_gone(pod, target) else ""
+
+
+class _OlderServerError(Exception):
+    """The server refused v5 before anything ran: an unknown subprotocol is a 403 with an empty body (recorded)."""
+
+
+def _raise_refusal(refused: Refused, target: Target) -> NoReturn:
+    message = refused.message
+    match refused.status:
+        case 403:
+            raise BastionError(
+                Code.CLUSTER_DENIED,
+                f"the cluster's own RBAC does not let you into pod {target.pod} in namespace {target.namespace}",
+                detail=message,
+            )
+        case 404:
+            raise BastionError(
+                Code.TARGET_MISSING,
+                f"there is no pod {target.pod} in namespace {target.namespace} any more",
+                detail=message,
+            )
+        case 400:
+            raise BastionError(Code.TARGET_NOT_RUNNING, message)
+        case 431:
+            raise BastionError(Code.INVALID, "the command is too long for the API server", detail=message)
+        case status:
+            raise unavailable(f"HTTP {status} {message}")

@@ -1,0 +1,258 @@
+"""A running exec: WebSocket frames to pod events, client events to frames; made by pods.kube, used by session.
+
+A reader task takes frames off the socket as they come, so that small ones
+(what a PTY makes) are joined while the session is busy with the last. It stops
+at 256 KiB, which stops the socket and, through it, the pod.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from bastion.errors import BastionError, Code
+from bastion.events import ClientEvent, Exited, HungUp, Input, InputClosed, Output, PodEvent, Resized, Signalled
+from bastion.model import Outcome, Stream
+from bastion.pods import boot
+from bastion.wire import remotecommand
+from bastion.wire.remotecommand import Channel
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from bastion.pods.boot import Boot
+
+OUTPUT_LIMIT = 32 * 1024
+"""The most bytes of one Output."""
+
+QUEUE_LIMIT = 256 * 1024
+"""Bytes read ahead of the session."""
+
+PING_EVERY_S = 10.0
+SILENCE_S = 25.0
+"""Without a frame or a pong for this long, while we are reading, the connection is dead."""
+
+READY_WITHIN_S = 30.0
+"""How long a container may take from the upgrade to the ready mark."""
+
+KILLED = {128 + 9, 128 + 15}
+"""Exit codes that a process gets when its container is taken away."""
+
+_STREAMS = {Channel.STDOUT: Stream.STDOUT, Channel.STDERR: Stream.STDERR}
+_CONTROL = {"INT": b"\x03", "QUIT": b"\x1c", "TSTP": b"\x1a"}
+
+_CANNOT_START = re.compile(r"unable to start container process|failed to start exec|exec failed")
+_NO_SHELL = re.compile(r'exec: "sh": ')
+
+
+class WebSocketExec:
+    """Fills ports.ExecStream. `started` is to be awaited once, before anything else."""
+
+    def __init__(
+        self, ws: aiohttp.ClientWebSocketResponse, *, boot: Boot, tty: bool, why_gone: Callable[[], Awaitable[str]]
+    ) -> None:
+        """Take over an open WebSocket; `why_gone` says what became of the pod, "" if it is well."""
+        self._ws = ws
+        self._boot = boot
+        self._tty = tty
+        self._why_gone = why_gone
+        self._queue: deque[Output] = deque()
+        self._queued = 0
+        self._end: Exited | None = None
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._heard = time.monotonic()
+        self._tasks = {
+            asyncio.create_task(self._read(), name="pod-read"),
+            asyncio.create_task(self._ping(), name="pod-ping"),
+        }
+
+    @property
+    def protocol(self) -> str:
+        """The WebSocket subprotocol in use."""
+        return self._ws.protocol or ""
+
+    async def started(self) -> None:
+        """Return once the process runs. Raises BastionError (NO_SHELL, NOT_STARTED, STREAM_BROKEN)."""
+        seen = b""
+        kept: list[Output] = []
+        try:
+            async with asyncio.timeout(READY_WITHIN_S):
+                while self._boot.ready and not seen.startswith(self._boot.ready):
+                    event = await self.next_event()
+                    if isinstance(event, Exited):
+                        raise never_started(event)
+                    if event.stream is Stream.STDOUT:
+                        seen += event.data
+                        if not self._boot.ready.startswith(seen[: len(self._boot.ready)]):
+                            break  # not our mark: somebody's sh talks first; what it says is output
+                    else:
+                        kept.append(event)
+        except TimeoutError as error:
+            raise BastionError(
+                Code.NOT_STARTED, f"the container did not start the session within {READY_WITHIN_S:.0f} s"
+            ) from error
+        rest = seen.removeprefix(self._boot.ready)
+        self._put_back([*kept, *([Output(Stream.STDOUT, rest)] if rest else [])])
+
+    async def next_event(self) -> PodEvent:
+        """Wait for output, or for the one `Exited` that ends the stream."""
+        while not self._queue:
+            if self._end is not None:
+                return await self._explained(self._end)
+            self._wake.clear()
+            await self._wake.wait()
+        first = self._queue.popleft()
+        parts, size = [first.data], len(first.data)
+        while self._queue and self._queue[0].stream is first.stream:
+            if size + len(self._queue[0].data) > OUTPUT_LIMIT:
+                break
+            parts.append(self._queue.popleft().data)
+            size += len(parts[-1])
+        self._queued -= size
+        if self._queued < QUEUE_LIMIT:
+            self._room.set()
+        return Output(first.stream, b"".join(parts)) if len(parts) > 1 else first
+
+    async def send(self, event: ClientEvent) -> None:
+        """Pass on input, its end, a size or a signal; returns when more may be sent."""
+        match event:
+            case Input(data=data):
+                await self._frame(b"\x00" + (boot.framed(data) if self._boot.framed_input else data))
+            case InputClosed():
+                await self._close_input()
+            case Resized(size=size):
+                if self._tty:
+                    await self._frame(remotecommand.resize(size))
+            case Signalled(name=name):
+                if self._tty and name in _CONTROL:
+                    await self._frame(b"\x00" + _CONTROL[name])
+            case HungUp():
+                pass
+
+    async def close(self) -> None:
+        """Close the connection, within a second; the process is not ended by it."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+            async with asyncio.timeout(1.5):
+                await self._ws.close()
+
+    async def _close_input(self) -> None:
+        if self._tty:
+            await self._frame(b"\x00\x04")  # a terminal's end of file; CLOSE does nothing for a tty (recorded)
+        elif self._boot.framed_input:
+            await self._frame(b"\x00" + boot.framed_end)
+        elif self.protocol == remotecommand.V5:
+            await self._frame(remotecommand.CLOSE_STDIN)
+        else:
+            self._queue.append(
+                Output(Stream.STDERR, b"bastion: this cluster cannot pass on the end of input; the program may wait\n")
+            )
+            self._wake.set()
+
+    async def _frame(self, data: bytes) -> None:
+        # A write that fails is no news of its own: the reader finds out why, and says so.
+        with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError):
+            await self._ws.send_bytes(data)
+
+    async def _read(self) -> None:
+        try:
+            while self._end is None:
+                await self._room.wait()
+                self._take(await self._ws.receive())
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            self._finish(broken(f"the connection to the pod broke ({type(error).__name__})"))
+
+    def _take(self, message: aiohttp.WSMessage) -> None:
+        self._heard = time.monotonic()
+        match message.type:
+            case aiohttp.WSMsgType.BINARY:
+                self._take_frame(message.data)
+            case aiohttp.WSMsgType.PING:
+                # not awaited here: a write may wait for a pod that waits for us to read
+                task = asyncio.create_task(self._pong(message.data), name="pod-pong")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            case aiohttp.WSMsgType.PONG | aiohttp.WSMsgType.TEXT:
+                pass
+            case _:
+                self._finish(broken("the connection to the pod was lost"))
+
+    def _take_frame(self, frame: bytes) -> None:
+        if not frame:
+            return
+        if frame[0] == Channel.STATUS:
+            self._finish(ended(remotecommand.parse_status(frame[1:])))
+        elif frame[0] in _STREAMS and len(frame) > 1:
+            stream = _STREAMS[Channel(frame[0])]
+            for at in range(1, len(frame), OUTPUT_LIMIT):
+                self._queue.append(Output(stream, frame[at : at + OUTPUT_LIMIT]))
+            self._queued += len(frame) - 1
+            if self._queued >= QUEUE_LIMIT:
+                self._room.clear()
+            self._wake.set()
+
+    async def _pong(self, data: bytes) -> None:
+        with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError):
+            await self._ws.pong(data)
+
+    async def _ping(self) -> None:
+        while self._end is None:
+            await asyncio.sleep(PING_EVERY_S)
+            if not self._room.is_set():
+                self._heard = time.monotonic()  # we are not listening, so silence means nothing
+            elif time.monotonic() - self._heard > SILENCE_S:
+                self._finish(broken(f"no answer from the API server for {SILENCE_S:.0f} s"))
+            with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError, TimeoutError):
+                async with asyncio.timeout(PING_EVERY_S):
+                    await self._ws.ping()
+
+    def _put_back(self, outputs: list[Output]) -> None:
+        self._queue.extendleft(reversed(outputs))
+        self._queued += sum(len(output.data) for output in outputs)
+
+    def _finish(self, end: Exited) -> None:
+        self._end = self._end or end
+        self._wake.set()
+
+    async def _explained(self, end: Exited) -> Exited:
+        """A pod that was taken away looks like a kill, or like a lost connection: say which it was."""
+        if end.outcome is Outcome.BROKEN or (end.outcome is Outcome.EXITED and end.status in KILLED):
+            reason = await self._why_gone()
+            if reason:
+                return broken(reason)
+        return end
+
+
+def broken(reason: str) -> Exited:
+    """The end of a stream that ended without a status."""
+    return Exited(255, Outcome.BROKEN, reason)
+
+
+def ended(status: remotecommand.ExitStatus) -> Exited:
+    """The end of a stream that ended with a status frame."""
+    if status.code is not None:
+        return Exited(status.code, Outcome.EXITED)
+    if _CANNOT_START.search(status.message):
+        return Exited(126, Outcome.NOT_STARTED, status.message)
+    return broken(status.message or "the container runtime ended the stream without saying why")
+
+
+def never_started(end: Exited) -> BastionError:
+    """The error for a stream that ended before its process ran."""
+    if end.outcome is Outcome.NOT_STARTED and _NO_SHELL.search(end.message):
+        return BastionError(Code.NO_SHELL, "this container has no shell", detail=end.message)
+    if end.outcome is Outcome.BROKEN:
+        return BastionError(Code.STREAM_BROKEN, end.message)
+    reason = end.message.rsplit(": OCI runtime exec failed: ", 1)[-1] or f"exit status {end.status}"
+    return BastionError(Code.NOT_STARTED, f"the container could not start this: {reason}", detail=end.message)

@@ -1,0 +1,1 @@
+"""The ssh door: the only place that knows asyncssh; built by app."""

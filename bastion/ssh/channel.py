@@ -1,0 +1,213 @@
+"""One ssh session channel as a ports.Client: callbacks in, events out; made by ssh.connection for each channel.
+
+Reading from the person stops when 256 KiB wait here, writing waits when
+asyncssh has more than it can send: so memory is bounded both ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING
+
+import asyncssh
+
+from bastion.events import ClientEvent, HungUp, Input, InputClosed, Output, Resized, Signalled
+from bastion.model import Action, Pty, Stream, WindowSize
+from bastion.session import Asked, Refusal
+from bastion.ssh import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bastion.ssh.overrides import PodChannel
+
+INPUT_LIMIT = 256 * 1024
+"""Bytes a person may send ahead of the pod."""
+
+ONE_INPUT = 32 * 1024
+"""The most bytes of one Input event."""
+
+MAX_REFUSED_NAMES = 50
+LARGEST_SIZE = 0xFFFF
+
+
+class SessionChannel(asyncssh.SSHServerSession[bytes]):
+    """A channel that becomes a trip when a shell or a command is asked for."""
+
+    def __init__(
+        self,
+        start: Callable[[SessionChannel, Asked], None],
+        refuse: Callable[[Refusal], None],
+    ) -> None:
+        """`start` begins the trip; `refuse` writes down what never becomes one."""
+        self._start = start
+        self._refuse = refuse
+        self._pty: Pty | None = None
+        self._env: dict[str, str] = {}
+        self._refused_env: list[str] = []
+        self._asked: Asked | None = None
+        self._events: deque[ClientEvent] = deque()
+        self._waiting = 0
+        self._paused_reading = False
+        self._wake = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._gone: asyncio.Future[HungUp] = asyncio.get_running_loop().create_future()
+
+    # --- requests, before the trip ---
+
+    def connection_made(self, chan: PodChannel) -> None:  # type: ignore[override]  # ours is the only kind made
+        """Take the channel."""
+        self._chan = chan
+
+    def pty_requested(self, term_type: str, term_size: tuple[int, int, int, int], term_modes: object) -> bool:
+        """Take a terminal, once and before the start."""
+        del term_modes  # a pod exec cannot set them
+        if self._pty is not None or self._asked is not None:
+            return False
+        size = WindowSize(cols=min(term_size[0], LARGEST_SIZE), rows=min(term_size[1], LARGEST_SIZE))
+        self._pty = Pty(term=environment.terminal(term_type), size=size)
+        return True
+
+    def env_requested(self, name: str, value: str) -> bool:
+        """Take what the allow-list lets pass; the rest is refused quietly and recorded by name."""
+        if environment.passes(name, value):
+            self._env[name] = value
+            return True
+        if len(self._refused_env) < MAX_REFUSED_NAMES and name not in self._refused_env:
+            self._refused_env.append(name[:64])
+        return False
+
+    def shell_requested(self) -> bool:
+        """Begin a shell."""
+        return self._ask(None)
+
+    def command_requested(self, command: bytes) -> bool:
+        """Begin a command."""
+        return self._ask(command)
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        """Refuse: there is no subsystem here yet."""
+        reason = f"the {subsystem[:32]} subsystem is not offered; to copy files use ssh … 'cat file' or tar"
+        self.notice(reason)
+        action = Action.SFTP_READ if subsystem == "sftp" else f"subsystem:{subsystem[:32]}"
+        self._refuse(Refusal(action=action, rule="subsystem", reason=reason))
+        return False
+
+    def break_received(self, msec: int) -> bool:
+        """Refuse: a pod exec has no break."""
+        del msec
+        return False
+
+    def session_started(self) -> None:
+        """Begin the trip, now that the client knows its request was taken."""
+        assert self._asked is not None
+        self._start(self, self._asked)
+
+    def _ask(self, command: bytes | None) -> bool:
+        self._asked = Asked(
+            command=command,
+            pty=self._pty,
+            env=tuple(item for item in self._env.items() if item[0] != "TERM" or self._pty is None),
+            refused_env=tuple(self._refused_env),
+        )
+        return True
+
+    # --- what the person does ---
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """Queue input; stop reading when too much waits."""
+        del datatype
+        for at in range(0, len(data), ONE_INPUT):
+            self._events.append(Input(data[at : at + ONE_INPUT]))
+        self._waiting += len(data)
+        if self._waiting >= INPUT_LIMIT and not self._paused_reading:
+            self._paused_reading = True
+            self._chan.pause_reading()
+        self._wake.set()
+
+    def eof_received(self) -> bool:
+        """Queue the end of input; the channel stays open for output."""
+        self._events.append(InputClosed())
+        self._wake.set()
+        return True
+
+    def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
+        """Queue a size; the last one wins, and one of zero is no size."""
+        del pixwidth, pixheight
+        if self._pty is None or not width or not height:
+            return
+        size = Resized(WindowSize(cols=min(width, LARGEST_SIZE), rows=min(height, LARGEST_SIZE)))
+        if self._events and isinstance(self._events[-1], Resized):
+            self._events[-1] = size
+        else:
+            self._events.append(size)
+        self._wake.set()
+
+    def signal_received(self, signal: str) -> None:
+        """Queue a signal."""
+        self._events.append(Signalled(signal[:16]))
+        self._wake.set()
+
+    def close_received(self) -> None:
+        """The person closed the channel without waiting for its end."""
+        self.hang_up("the client closed the session")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection ended under the channel."""
+        self.hang_up(f"the connection was lost ({exc})" if exc else "the client closed the session")
+
+    def hang_up(self, reason: str) -> None:
+        """End the trip as if the person had gone; for the person's end and for the server's."""
+        self._writable.set()
+        if not self._gone.done():
+            self._gone.set_result(HungUp(reason))
+
+    # --- ports.Client ---
+
+    async def next_event(self) -> ClientEvent:
+        """Wait for what the person does next."""
+        while not self._events:
+            self._wake.clear()
+            await self._wake.wait()
+        event = self._events.popleft()
+        if isinstance(event, Input):
+            self._waiting -= len(event.data)
+            if self._paused_reading and self._waiting < INPUT_LIMIT // 2:
+                self._paused_reading = False
+                self._chan.resume_reading()
+        return event
+
+    async def hung_up(self) -> HungUp:
+        """Return once the person is gone."""
+        return await asyncio.shield(self._gone)
+
+    async def write(self, output: Output) -> None:
+        """Send output; returns when more may be sent."""
+        self._send(output.data, output.stream)
+        await self._writable.wait()
+
+    def notice(self, text: str) -> None:
+        """One line of ours, on stderr."""
+        end = "\r\n" if self._pty else "\n"
+        self._send(f"bastion: {text}{end}".encode(errors="replace"), Stream.STDERR)
+
+    def exit(self, status: int) -> None:
+        """Report the exit status and close the channel once everything is sent."""
+        with contextlib.suppress(OSError):
+            self._chan.exit(status)
+
+    def pause_writing(self) -> None:
+        """Asyncssh holds more than it can send."""
+        if not self._gone.done():
+            self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Asyncssh can take more."""
+        self._writable.set()
+
+    def _send(self, data: bytes, stream: Stream) -> None:
+        with contextlib.suppress(OSError):  # the person is gone: hung_up says so
+            self._chan.write(data, asyncssh.EXTENDED_DATA_STDERR if stream is Stream.STDERR else None)

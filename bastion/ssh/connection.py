@@ -1,0 +1,280 @@
+"""One ssh connection: proves who is there, then opens channels; made by ssh.listener for each connection.
+
+What the login says is where to go; who the person is comes from the key alone.
+The identity a key proved is kept here and compared when authentication ends:
+what asyncssh calls the user name is never trusted for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import asyncssh
+
+from bastion.errors import BastionError
+from bastion.model import Action, AuditEvent, ConnectionRecord, Credential, Outcome, Person, Source
+from bastion.session import Refusal, Visitor
+from bastion.ssh import overrides
+from bastion.ssh.channel import SessionChannel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from structlog.typing import FilteringBoundLogger
+
+    from bastion.ports import AuditLog, Clock, Identities
+    from bastion.session import Asked, Trips
+
+MAX_OFFERED = 20
+"""How many fingerprints of refused keys one event names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """What every connection needs; one of these for a whole server.
+
+    start: runs a coroutine by name, so that nothing is lost or left behind.
+    """
+
+    identities: Identities
+    audit: AuditLog
+    trips: Trips
+    clock: Clock
+    new_id: Callable[[], str]
+    log: FilteringBoundLogger
+    start: Callable[[Coroutine[Any, Any, None], str], None]
+    max_auth_tries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """Who a key proved, for which login."""
+
+    login: str
+    person: Person
+    credential: Credential
+
+
+@dataclass(slots=True)
+class Attempts:
+    """What was tried on a connection before it was authenticated."""
+
+    login: str | None = None
+    offered: list[str] = field(default_factory=list)
+    refused: int = 0
+
+
+class Connection(asyncssh.SSHServer):
+    """The server's end of one connection."""
+
+    def __init__(self, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._id = rooms.new_id()
+        self._attempts = Attempts()
+        self._proof: Proof | None = None
+        self._visitor: Visitor | None = None
+        self._channels: set[SessionChannel] = set()
+
+    # --- authentication ---
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Take the connection."""
+        self._conn = conn
+        overrides.hold_when_full(conn)
+        host, port = conn.get_extra_info("peername")[:2]
+        self._source = Source(host=host, port=port)
+
+    def begin_auth(self, username: str) -> bool:
+        """Always ask for proof, and allow one user name for a connection, as OpenSSH does."""
+        if self._attempts.login not in {None, username}:
+            raise asyncssh.PermissionDenied("the user name may not change within a connection")
+        self._attempts.login = username
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """Keys are the one way in."""
+        return True
+
+    def password_auth_supported(self) -> bool:
+        """No passwords."""
+        return False
+
+    def kbdint_auth_supported(self) -> bool:
+        """No questions."""
+        return False
+
+    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Whether somebody has that key. A mere offer asks too: the last answer before success counts."""
+        self._proof = None
+        credential = Credential(kind="key", id=key.get_fingerprint())
+        try:
+            person = await self._rooms.identities.person_of(credential)
+        except BastionError as error:
+            self._rooms.log.error("login.unavailable", error=str(error))
+            person = None
+        if person is None:
+            self._count_refusal(credential)
+            return False
+        self._proof = Proof(login=username, person=person, credential=credential)
+        return True
+
+    def validate_ca_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """No certificate authority is trusted; asyncssh would let a certificate without principals in as anybody."""
+        del username, key
+        return False
+
+    def _count_refusal(self, credential: Credential) -> None:
+        attempts = self._attempts
+        attempts.refused += 1
+        if credential.id not in attempts.offered and len(attempts.offered) < MAX_OFFERED:
+            attempts.offered.append(credential.id)
+        if attempts.refused >= self._rooms.max_auth_tries:
+            raise asyncssh.DisconnectError(
+                asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many keys were refused; offer one with -i"
+            )
+
+    async def auth_completed(self) -> None:  # asyncssh awaits it
+        """Write the connection down before anything is done on it."""
+        proof = self._proof
+        if proof is None or proof.login != self._conn.get_extra_info("username"):
+            self._rooms.log.error("login.identity_changed", source=self._source.host)
+            raise asyncssh.PermissionDenied("the identity changed during authentication")
+        visitor = Visitor(
+            connection=self._id,
+            person=proof.person,
+            credential=proof.credential,
+            source=self._source,
+            login=proof.login,
+        )
+        try:
+            await self._write_down(visitor)
+        except BastionError as error:
+            self._rooms.log.error("login.unrecorded", error=str(error))
+            raise asyncssh.DisconnectError(asyncssh.DISC_BY_APPLICATION, error.user_message) from error
+        self._visitor = visitor
+
+    async def _write_down(self, visitor: Visitor) -> None:
+        now = self._rooms.clock.now()
+        await self._rooms.audit.open_connection(
+            ConnectionRecord(
+                id=self._id,
+                person=visitor.person.subject,
+                credential=visitor.credential,
+                source=visitor.source,
+                client_version=str(self._conn.get_extra_info("client_version", "")),
+                opened_at=now,
+            )
+        )
+        await self._rooms.audit.event(
+            AuditEvent(
+                id=self._rooms.new_id(),
+                at=now,
+                type="login.accepted",
+                outcome=Outcome.SUCCESS,
+                actor=f"person:{visitor.person.subject}",
+                person=visitor.person.subject,
+                credential=visitor.credential.id,
+                source=visitor.source.host,
+                connection=self._id,
+                login=visitor.login,
+            )
+        )
+
+    # --- channels ---
+
+    def session_requested(self) -> tuple[overrides.PodChannel, SessionChannel]:
+        """A session channel; what is asked on it comes later."""
+        if self._visitor is None:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "not authenticated")
+        return overrides.pod_channel(self._conn), SessionChannel(self._start, self._refuse)
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+        """Refuse ssh -L, -W and -D."""
+        del orig_host, orig_port
+        return self._refuse_forward(f"to {dest_host[:253]}:{dest_port}")
+
+    def unix_connection_requested(self, dest_path: str) -> bool:
+        """Refuse ssh -L to a socket."""
+        return self._refuse_forward(f"to {dest_path[:253]}")
+
+    def server_requested(self, listen_host: str, listen_port: int) -> bool:
+        """Refuse ssh -R."""
+        return self._refuse_forward(f"from {listen_host[:253]}:{listen_port}")
+
+    def unix_server_requested(self, listen_path: str) -> bool:
+        """Refuse ssh -R of a socket."""
+        return self._refuse_forward(f"from {listen_path[:253]}")
+
+    def tun_requested(self, unit: int | None) -> bool:
+        """Refuse ssh -w."""
+        return self._refuse_forward(f"of tunnel {unit}")
+
+    def tap_requested(self, unit: int | None) -> bool:
+        """Refuse ssh -w in ethernet mode."""
+        return self._refuse_forward(f"of tunnel {unit}")
+
+    def hang_up(self, reason: str) -> None:
+        """End every session on this connection; for the server's end."""
+        for channel in list(self._channels):
+            channel.hang_up(reason)
+
+    def close(self) -> None:
+        """Close the connection once what was sent on it is gone."""
+        self._conn.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Write down an attempt that never became a login."""
+        attempts = self._attempts
+        if self._visitor is None and attempts.login is not None:
+            self._rooms.start(self._write_refused_login(attempts, exc), f"refused-{self._id}")
+
+    async def _write_refused_login(self, attempts: Attempts, exc: Exception | None) -> None:
+        event = AuditEvent(
+            id=self._rooms.new_id(),
+            at=self._rooms.clock.now(),
+            type="login.refused",
+            outcome=Outcome.DENIED,
+            actor="system",
+            credential=attempts.offered[0] if attempts.offered else "",
+            source=self._source.host,
+            connection=self._id,
+            login=(attempts.login or "")[:1024],
+            rule="unknown-credential",
+            reason="nobody has a key that was offered" if attempts.offered else "no key was offered",
+            detail={"offered": ",".join(attempts.offered), "ended": str(exc or "")[:200]},
+        )
+        await self._record(event)
+
+    async def _record(self, event: AuditEvent) -> None:
+        try:
+            await self._rooms.audit.event(event)
+        except BastionError as error:
+            self._rooms.log.error("event.unrecorded", type=event.type, error=str(error))
+
+    def _start(self, channel: SessionChannel, asked: Asked) -> None:
+        assert self._visitor is not None
+        self._rooms.start(self._trip(self._visitor, channel, asked), f"trip-{self._id}")
+
+    async def _trip(self, visitor: Visitor, channel: SessionChannel, asked: Asked) -> None:
+        self._channels.add(channel)
+        try:
+            await self._rooms.trips.run(visitor, asked, channel)
+        finally:
+            self._channels.discard(channel)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        assert self._visitor is not None
+        self._rooms.start(self._write_refusal(self._visitor, refusal), f"refusal-{self._id}")
+
+    async def _write_refusal(self, visitor: Visitor, refusal: Refusal) -> None:
+        try:
+            await self._rooms.trips.refuse(visitor, refusal)
+        except BastionError as error:
+            self._rooms.log.error("event.unrecorded", type="session.refused", error=str(error))
+
+    def _refuse_forward(self, what: str) -> bool:
+        if self._visitor is not None:
+            reason = f"forwarding {what} is not offered"
+            self._refuse(Refusal(action=Action.FORWARD, rule="forwarding", reason=reason))
+        return False

@@ -1,0 +1,347 @@
+"""The exec stream against servers that behave as real ones do, and worse."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from kubernetes_asyncio.client import Configuration
+from support.rawexec import BINARY, CLOSE, PING, PONG, Peer, RawExec, raw_exec, response
+
+from bastion.errors import BastionError, Code
+from bastion.events import Exited, Input, InputClosed, Output, Resized
+from bastion.model import ExecRequest, KubeIdentity, Outcome, Pty, Stream, Target, WindowSize
+from bastion.pods.api import Api
+from bastion.pods.kube import KubePods
+from bastion.wire import remotecommand
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+MARKER = "00112233445566778899"
+READY = b"\x01\x1e" + MARKER.encode() + b"\x1e"
+ALICE = KubeIdentity(user="bastion:alice", groups=("bastion:engineer", "bastion:other"))
+TARGET = Target(namespace="shop", pod="web", pod_uid="uid-1", container="app")
+
+
+def asked(command: bytes | None = b"true", pty: Pty | None = None) -> ExecRequest:
+    return ExecRequest(command=command, pty=pty, env=(), marker=MARKER)
+
+
+def api_for(server: RawExec) -> Api:
+    configuration = Configuration(host=server.url)
+    configuration.ssl_ca_cert = str(server.ca)
+    return Api(configuration)
+
+
+async def ends_all_at_once(peer: Peer, status: bytes) -> None:
+    """As recorded: status, Close, close_notify and FIN back to back."""
+    peer.send(status)
+    peer.send((1000).to_bytes(2, "big"), CLOSE)
+    peer.writer.close()
+
+
+async def collect(
+    folder: Path, script: Callable[[Peer], Awaitable[None]], request: ExecRequest | None = None
+) -> tuple[list[Output], Exited]:
+    """Everything a scripted exec said, and its end."""
+    async with raw_exec(folder, script) as server:
+        api = api_for(server)
+        try:
+            outputs: list[Output] = []
+            async with KubePods(api).exec(TARGET, request or asked(), ALICE) as stream:
+                while True:
+                    event = await asyncio.wait_for(stream.next_event(), 20)
+                    if isinstance(event, Exited):
+                        return outputs, event
+                    outputs.append(event)
+        finally:
+            await api.aclose()
+
+
+def said(outputs: list[Output], stream: Stream = Stream.STDOUT) -> bytes:
+    return b"".join(output.data for output in outputs if output.stream is stream)
+
+
+async def test_output_without_the_ready_mark_and_the_exit_status_come_through(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        peer.send(remotecommand.CONNECTED)
+        peer.send(READY[:7])
+        peer.send(b"\x02early\n")
+        peer.send(b"\x01" + READY[7:] + b"out")
+        peer.send(b"\x02err\n")
+        await ends_all_at_once(peer, remotecommand.exit_status(3))
+
+    outputs, end = await collect(tmp_path, script)
+
+    assert said(outputs) == b"out"
+    assert said(outputs, Stream.STDERR) == b"early\nerr\n"
+    assert end == Exited(3, Outcome.EXITED)
+
+
+async def test_twenty_megabytes_and_an_end_at_once_reach_a_reader_that_lags(tmp_path: Path) -> None:
+    chunk = bytes(range(256)) * 128
+    whole = hashlib.sha256(chunk * 640).hexdigest()
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        for _ in range(640):
+            peer.send(b"\x01" + chunk)
+            await peer.writer.drain()
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async with raw_exec(tmp_path, script) as server:
+        api = api_for(server)
+        seen, size = hashlib.sha256(), 0
+        async with KubePods(api).exec(TARGET, asked(), ALICE) as stream:
+            while isinstance(event := await stream.next_event(), Output):
+                seen.update(event.data)
+                size += len(event.data)
+                if size % (1 << 20) < len(event.data):
+                    await asyncio.sleep(0.02)  # a slow ssh client
+        await api.aclose()
+
+    assert event == Exited(0, Outcome.EXITED)
+    assert size == len(chunk) * 640
+    assert seen.hexdigest() == whole
+
+
+async def test_a_reader_that_stops_stops_the_server(tmp_path: Path) -> None:
+    sent = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        peer.send(READY)
+        while True:
+            peer.send(b"\x01" + bytes(32768))
+            await peer.writer.drain()
+            sent += 32768
+
+    async with raw_exec(tmp_path, script) as server:
+        api = api_for(server)
+        async with KubePods(api).exec(TARGET, asked(), ALICE) as stream:
+            before = -1
+            while sent != before:  # until a whole tenth of a second passes without progress
+                before = sent
+                await asyncio.sleep(0.1)
+            held = stream._queued
+        await api.aclose()
+
+    assert 0 < held < 512 * 1024
+
+
+async def test_small_frames_are_joined_and_streams_keep_their_order(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        for _ in range(100):
+            peer.send(b"\x01ab")
+        peer.send(b"\x02e")
+        for _ in range(100):
+            peer.send(b"\x01cd")
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    outputs, _ = await collect(tmp_path, script)
+
+    assert said(outputs) == b"ab" * 100 + b"cd" * 100
+    assert len(outputs) < 100
+    order = b"".join(output.data for output in outputs)
+    assert order == b"ab" * 100 + b"e" + b"cd" * 100
+
+
+@pytest.mark.parametrize("frame", [None, CLOSE], ids=["cut", "closed politely"])
+async def test_a_stream_that_ends_without_a_status_is_broken_and_never_success(
+    tmp_path: Path, frame: int | None
+) -> None:
+    async def script(peer: Peer) -> None:
+        peer.send(READY + b"half of it")
+        if frame is None:
+            await peer.writer.drain()
+            peer.writer.transport.abort()
+        else:
+            peer.send((1000).to_bytes(2, "big"), frame)
+
+    outputs, end = await collect(tmp_path, script)
+
+    assert said(outputs) in {b"half of it", b""}  # an abort may take what was on its way
+    assert (end.status, end.outcome) == (255, Outcome.BROKEN)
+    assert end.message
+
+
+async def test_a_ping_is_answered_while_nothing_else_happens(tmp_path: Path) -> None:
+    answers: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        peer.send(b"are you there", PING)
+        while not answers:
+            opcode, data = await peer.receive()
+            if opcode == PONG:
+                answers.append(data)
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    _, end = await collect(tmp_path, script)
+
+    assert answers == [b"are you there"]
+    assert end.status == 0
+
+
+async def test_input_its_end_and_sizes_are_the_recorded_frames(tmp_path: Path) -> None:
+    frames: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        frames.extend([await peer.receive_data(), await peer.receive_data()])
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async with raw_exec(tmp_path, script) as server:
+        api = api_for(server)
+        async with KubePods(api).exec(TARGET, asked(), ALICE) as stream:
+            await stream.send(Input(b"hi\n"))
+            await stream.send(Resized(WindowSize(cols=1, rows=1)))  # no terminal, so nothing to resize
+            await stream.send(InputClosed())
+            assert await stream.next_event() == Exited(0, Outcome.EXITED)
+        await api.aclose()
+
+    assert frames == [b"\x00hi\n", remotecommand.CLOSE_STDIN]
+
+
+async def test_a_terminal_is_resized_and_its_end_of_input_is_a_control_d(tmp_path: Path) -> None:
+    frames: list[bytes] = []
+    pty = Pty(term="xterm", size=WindowSize(cols=132, rows=43))
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        frames.extend([await peer.receive_data(), await peer.receive_data(), await peer.receive_data()])
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async with raw_exec(tmp_path, script) as server:
+        api = api_for(server)
+        async with KubePods(api).exec(TARGET, asked(None, pty), ALICE) as stream:
+            await stream.send(Resized(WindowSize(cols=80, rows=24)))
+            await stream.send(InputClosed())
+            assert await stream.next_event() == Exited(0, Outcome.EXITED)
+        await api.aclose()
+
+    # the size of the start is sent too: a container without stty would have none otherwise
+    assert frames == [b'\x04{"Width":132,"Height":43}', b'\x04{"Width":80,"Height":24}', b"\x00\x04"]
+
+
+async def test_the_request_names_the_person_their_groups_and_the_container(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async with raw_exec(tmp_path, script) as server:
+        api = api_for(server)
+        async with KubePods(api).exec(TARGET, asked(), ALICE):
+            pass
+        await api.aclose()
+
+    request = server.requests[0]
+    assert request.startswith("GET /api/v1/namespaces/shop/pods/web/exec?command=sh&command=-c&")
+    assert "&stdin=true&stdout=true&stderr=true&tty=false&container=app HTTP/1.1\r\n" in request
+    assert "Impersonate-User: bastion:alice\r\n" in request
+    assert request.count("Impersonate-Group: ") == 2
+
+
+async def test_a_server_without_v5_is_spoken_to_in_v4_and_nothing_runs_twice(tmp_path: Path) -> None:
+    started: list[str] = []
+    frames: list[bytes] = []
+
+    def answer(request: str) -> bytes | None:
+        return response("403 Forbidden") if remotecommand.V5 in request else None
+
+    async def script(peer: Peer) -> None:
+        started.append(peer.request)
+        peer.send(READY)
+        frames.extend([await peer.receive_data(), await peer.receive_data()])
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async with raw_exec(tmp_path, script, answer) as server:
+        api = api_for(server)
+        pods = KubePods(api)
+        for _ in range(2):
+            async with pods.exec(TARGET, asked(b"cat"), ALICE) as stream:
+                assert stream.protocol == remotecommand.V4
+                await stream.send(Input(b"a\xff"))
+                await stream.send(InputClosed())
+                assert await stream.next_event() == Exited(0, Outcome.EXITED)
+        await api.aclose()
+
+    assert len(started) == 2
+    assert len(server.requests) == 3  # the refused one is not repeated
+    assert frames[:2] == [b"\x00-a\\0377\n", b"\x00.\n"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        ("403 Forbidden", {"message": 'pods "web" is forbidden: '}, Code.CLUSTER_DENIED),
+        ("404 Not Found", {"message": 'pods "web" not found'}, Code.TARGET_MISSING),
+        ("400 Bad Request", {"message": "container nope is not valid for pod web"}, Code.TARGET_NOT_RUNNING),
+        ("401 Unauthorized", {"message": "Unauthorized"}, Code.CLUSTER_UNAVAILABLE),
+        ("500 Internal Server Error", {"message": "etcd"}, Code.CLUSTER_UNAVAILABLE),
+        ("431 Request Header Fields Too Large", {}, Code.INVALID),
+    ],
+)
+async def test_a_refusal_before_the_upgrade_keeps_the_servers_reason(
+    tmp_path: Path, status: str, body: dict[str, str], code: Code
+) -> None:
+    async def script(_peer: Peer) -> None:
+        raise AssertionError("not upgraded")
+
+    async with raw_exec(tmp_path, script, lambda _request: response(status, json.dumps(body).encode())) as server:
+        api = api_for(server)
+        with pytest.raises(BastionError) as caught:
+            async with KubePods(api).exec(TARGET, asked(), ALICE):
+                pass
+        await api.aclose()
+
+    assert caught.value.code is code
+    assert body.get("message", "") in str(caught.value)
+
+
+async def test_a_container_without_a_shell_runs_a_program_of_its_own_by_argv(tmp_path: Path) -> None:
+    missing = 'exec failed: unable to start container process: exec: "sh": executable file not found in $PATH'
+
+    async def script(peer: Peer) -> None:
+        peer.send(remotecommand.CONNECTED)
+        if "command=sh&" in peer.request:
+            await ends_all_at_once(peer, remotecommand.failure_status(missing))
+        else:
+            peer.send(b"\x01" + await peer.receive_data())
+            await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async with raw_exec(tmp_path, script) as server:
+        api = api_for(server)
+        async with KubePods(api).exec(TARGET, asked(b"app --x 'a b'"), ALICE) as stream:
+            await stream.send(Input(b"kept"))  # whatever was sent while the first try failed
+            assert await stream.next_event() == Output(Stream.STDOUT, b"\x00kept")
+        await api.aclose()
+
+    assert "?command=app&command=--x&command=a%20b&stdin" in server.requests[1]
+
+
+async def test_a_path_that_would_arrive_as_another_is_never_sent(tmp_path: Path) -> None:
+    async def script(_peer: Peer) -> None:
+        raise AssertionError("not asked")
+
+    async with raw_exec(tmp_path, script) as server:
+        api = api_for(server)
+        for namespace, pod in [("..", "web"), ("shop", ".."), (".", "web"), ("", "web")]:
+            target = Target(namespace=namespace, pod=pod, pod_uid="u", container="c")
+            with pytest.raises(BastionError) as caught:
+                async with KubePods(api).exec(target, asked(), ALICE):
+                    pass
+            assert caught.value.code is Code.INVALID
+        await api.aclose()
+
+    assert server.requests == []
+
+
+def test_opcodes_of_the_raw_server_are_those_of_rfc_6455() -> None:
+    assert (BINARY, CLOSE, PING, PONG) == (2, 8, 9, 10)
