@@ -1,4 +1,4 @@
-"""Builds everything from settings, runs it until it is told to stop, and lets go of it in order; called by cli.serve, cli.demo.
+"""Builds everything from settings, runs it until told to stop, and lets go of it in order; called by cli.serve, cli.demo.
 
     store -> pods -> recorder -> trips -> ssh
 
@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import signal
 import socket
-import time
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +27,7 @@ from bastion.session import Trips
 from bastion.ssh.connection import Rooms
 from bastion.ssh.listener import Address, listen
 from bastion.store import open_store
+from bastion.system import SystemClock, new_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -40,23 +38,6 @@ if TYPE_CHECKING:
 
 DRAIN_WITHIN_S = 20.0
 """How long sessions and what they left to do may take to end."""
-
-
-class SystemClock:
-    """Fills ports.Clock with the machine's own."""
-
-    def now(self) -> datetime:
-        """The wall clock, aware UTC."""
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        """Seconds from an arbitrary start, never backwards."""
-        return time.monotonic()
-
-
-def new_id() -> str:
-    """A name for a connection, session, command or event: 80 random bits in hexadecimal."""
-    return secrets.token_hex(10)
 
 
 class Tasks:

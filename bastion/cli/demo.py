@@ -1,4 +1,4 @@
-"""`bastion demo`: the production program on an embedded cluster, with people and a record to play with; called by cli.main."""
+"""`bastion demo`: the production program on an embedded cluster, with people and a record; called by cli.main."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the demo keeps in its folder: keys, people, policy, ssh_config and env, made once and found again; used by cli.demo."""
+"""What the demo keeps in its folder (keys, people, policy, ssh_config, env), made once and found again; used by cli.demo."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from bastion.app import SystemClock, new_id
 from bastion.cli import output
 from bastion.errors import BastionError, Code
 from bastion.identity import keys
 from bastion.model import AuditEvent, Outcome
 from bastion.settings import Settings
 from bastion.store import migrate, open_store
+from bastion.system import SystemClock, new_id
 
 if TYPE_CHECKING:
     from bastion.store.access import Access

@@ -12,7 +12,7 @@ import contextlib
 import re
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
@@ -24,7 +24,7 @@ from bastion.wire import remotecommand
 from bastion.wire.remotecommand import Channel
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from bastion.pods.boot import Boot
 
@@ -69,10 +69,9 @@ class WebSocketExec:
         self._room = asyncio.Event()
         self._room.set()
         self._heard = time.monotonic()
-        self._tasks = {
-            asyncio.create_task(self._read(), name="pod-read"),
-            asyncio.create_task(self._ping(), name="pod-ping"),
-        }
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._start(self._read(), "pod-read")
+        self._start(self._ping(), "pod-ping")
 
     @property
     def protocol(self) -> str:
@@ -149,7 +148,7 @@ class WebSocketExec:
 
     async def _close_input(self) -> None:
         if self._tty:
-            await self._frame(b"\x00\x04")  # a terminal's end of file; CLOSE does nothing for a tty (recorded)
+            self._start(self._end_terminal(), "pod-end-of-input")
         elif self._boot.framed_input:
             await self._frame(b"\x00" + boot.framed_end)
         elif self.protocol == remotecommand.V5:
@@ -159,6 +158,23 @@ class WebSocketExec:
                 Output(Stream.STDERR, b"bastion: this cluster cannot pass on the end of input; the program may wait\n")
             )
             self._wake.set()
+
+    async def _end_terminal(self) -> None:
+        """Type Ctrl-D, a terminal's end of file (a CLOSE does nothing for a tty: recorded).
+
+        One that arrives while a line editor changes the terminal's mode is lost, so it is typed
+        again at growing intervals for as long as the process goes on.
+        """
+        pause = 0.5
+        while self._end is None:
+            await self._frame(b"\x00\x04")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 60.0)
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _frame(self, data: bytes) -> None:
         # A write that fails is no news of its own: the reader finds out why, and says so.
@@ -180,9 +196,7 @@ class WebSocketExec:
                 self._take_frame(message.data)
             case aiohttp.WSMsgType.PING:
                 # not awaited here: a write may wait for a pod that waits for us to read
-                task = asyncio.create_task(self._pong(message.data), name="pod-pong")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._start(self._pong(message.data), "pod-pong")
             case aiohttp.WSMsgType.PONG | aiohttp.WSMsgType.TEXT:
                 pass
             case _:

@@ -7,11 +7,13 @@ what asyncssh calls the user name is never trusted for it.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
+from bastion import lifecycle
 from bastion.errors import BastionError
 from bastion.model import Action, AuditEvent, ConnectionRecord, Credential, Outcome, Person, Source
 from bastion.session import Refusal, Visitor
@@ -74,6 +76,8 @@ class Connection(asyncssh.SSHServer):
         self._attempts = Attempts()
         self._proof: Proof | None = None
         self._visitor: Visitor | None = None
+        self._written = asyncio.Event()
+        self._unrecorded: BastionError | None = None
         self._channels: set[SessionChannel] = set()
 
     # --- authentication ---
@@ -134,25 +138,28 @@ class Connection(asyncssh.SSHServer):
                 asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many keys were refused; offer one with -i"
             )
 
-    async def auth_completed(self) -> None:  # asyncssh awaits it
-        """Write the connection down before anything is done on it."""
+    def auth_completed(self) -> None:
+        """Know the person, and write the connection down; what is asked for meanwhile waits for that."""
         proof = self._proof
         if proof is None or proof.login != self._conn.get_extra_info("username"):
             self._rooms.log.error("login.identity_changed", source=self._source.host)
             raise asyncssh.PermissionDenied("the identity changed during authentication")
-        visitor = Visitor(
+        self._visitor = Visitor(
             connection=self._id,
             person=proof.person,
             credential=proof.credential,
             source=self._source,
             login=proof.login,
         )
+        self._rooms.start(self._write_down_first(self._visitor), f"login-{self._id}")
+
+    async def _write_down_first(self, visitor: Visitor) -> None:
         try:
             await self._write_down(visitor)
         except BastionError as error:
             self._rooms.log.error("login.unrecorded", error=str(error))
-            raise asyncssh.DisconnectError(asyncssh.DISC_BY_APPLICATION, error.user_message) from error
-        self._visitor = visitor
+            self._unrecorded = error
+        self._written.set()
 
     async def _write_down(self, visitor: Visitor) -> None:
         now = self._rooms.clock.now()
@@ -259,7 +266,12 @@ class Connection(asyncssh.SSHServer):
     async def _trip(self, visitor: Visitor, channel: SessionChannel, asked: Asked) -> None:
         self._channels.add(channel)
         try:
-            await self._rooms.trips.run(visitor, asked, channel)
+            await self._written.wait()
+            if self._unrecorded is None:
+                await self._rooms.trips.run(visitor, asked, channel)
+            else:
+                channel.notice(self._unrecorded.user_message)
+                channel.exit(lifecycle.DENIED)
         finally:
             self._channels.discard(channel)
 

@@ -133,7 +133,7 @@ class TestV4:
             assert process.wait(10) == 0
 
     def test_input_that_waits_for_answers_gets_them_as_it_goes(self, path: str) -> None:
-        plan = boot.with_shell(asked(b"while read -r l; do echo \"got $l\"; done"), V4)
+        plan = boot.with_shell(asked(b'while read -r l; do echo "got $l"; done'), V4)
         with subprocess.Popen(plan.argv, env={"PATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             assert process.stdin is not None
             assert process.stdout is not None

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from kubernetes_asyncio.client import Configuration
-from support.rawexec import BINARY, CLOSE, PING, PONG, Peer, RawExec, raw_exec, response
 
 from bastion.errors import BastionError, Code
 from bastion.events import Exited, Input, InputClosed, Output, Resized
@@ -17,6 +16,7 @@ from bastion.model import ExecRequest, KubeIdentity, Outcome, Pty, Stream, Targe
 from bastion.pods.api import Api
 from bastion.pods.kube import KubePods
 from bastion.wire import remotecommand
+from support.rawexec import BINARY, CLOSE, PING, PONG, Peer, RawExec, raw_exec, response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -10,7 +10,8 @@ from bastion.ssh import environment
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("LANG", "de_DE.UTF-8"), ("LC_ALL", "C"), ("LC_TIME", ""), ("COLORTERM", "truecolor"), ("TERM", "xterm")]
+    ("name", "value"),
+    [("LANG", "de_DE.UTF-8"), ("LC_ALL", "C"), ("LC_TIME", ""), ("COLORTERM", "truecolor"), ("TERM", "xterm")],
 )
 def test_what_describes_a_terminal_or_a_language_passes(name: str, value: str) -> None:
     assert environment.passes(name, value)

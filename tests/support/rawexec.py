@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
+import datetime as dt
 import hashlib
 import ipaddress
 import ssl
@@ -62,7 +62,6 @@ class Peer:
                 return data
 
 
-
 @dataclass
 class RawExec:
     """A running server: where it is, and what was asked of it."""
@@ -74,7 +73,9 @@ class RawExec:
 
 @asynccontextmanager
 async def raw_exec(
-    folder: Path, script: Callable[[Peer], Awaitable[None]], answer: Callable[[str], bytes | None] = lambda _request: None
+    folder: Path,
+    script: Callable[[Peer], Awaitable[None]],
+    answer: Callable[[str], bytes | None] = lambda _request: None,
 ) -> AsyncIterator[RawExec]:
     """Serve: `answer` may give a whole HTTP response instead of the upgrade; after the script the connection closes."""
     ca, context = certificate(folder)
@@ -108,7 +109,9 @@ async def raw_exec(
 
 def response(status: str, body: bytes = b"", content_type: str = "application/json") -> bytes:
     """A whole HTTP response that closes its connection."""
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
     return head.encode() + body
 
 
@@ -116,15 +119,15 @@ def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
     """A self-signed certificate for 127.0.0.1: its file, and a server context with it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
@@ -132,9 +135,7 @@ def certificate(folder: Path) -> tuple[Path, ssl.SSLContext]:
     certificate_file, key_file = folder / "raw.crt", folder / "raw.key"
     certificate_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate_file, key_file)

@@ -82,7 +82,9 @@ def test_a_status_comes_back(code: int) -> None:
     st.binary()
     | st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["status", "reason", "details", "causes"]), inner),
+        lambda inner: (
+            st.lists(inner) | st.dictionaries(st.sampled_from(["status", "reason", "details", "causes"]), inner)
+        ),
     ).map(lambda value: json.dumps(value).encode())
 )
 def test_any_bytes_have_a_status_and_never_success_by_accident(data: bytes) -> None:

@@ -1,0 +1,56 @@
+# make demo     run everything on this machine       PORT=2222  DEMO_DIR=.demo
+# make test     every check: tests, types, lint, import contracts, migrations
+# make check    types, lint and import contracts alone, in seconds
+# make format   write the code as the formatter wants it
+#
+# PYTHON=python3.12 chooses an interpreter for the .venv.
+
+PORT = 2222
+DEMO_DIR = .demo
+PYTHON = python3
+BIN = .venv/bin
+
+.DEFAULT_GOAL = help
+.PHONY: help demo test check format
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed '/^$$/q'
+
+# $(call need,program,package): stop, and say how to install the program, unless it is there.
+need = command -v $(1) >/dev/null || { echo "$(1) is missing. Install it: sudo apt-get install $(2)" >&2; exit 1; }
+
+demo: .venv/installed
+	@$(call need,ssh,openssh-client)
+	@exec $(BIN)/bastion demo --dir "$(DEMO_DIR)" --port "$(PORT)"
+
+test: .venv/installed
+	@$(call need,ssh,openssh-client)
+	@$(call need,ssh-keygen,openssh-client)
+	@$(call need,node,nodejs)
+	@$(call need,npm,npm)
+	@$(BIN)/pytest
+
+check: .venv/installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: .venv/installed
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+# Made once, and refreshed when what it is made from changes. Only with the hashes of the lock file.
+.venv/installed: requirements.lock pyproject.toml
+	@$(call need,$(PYTHON),python3)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is older. Install it, then: make PYTHON=python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "Python's venv is missing. Install it: sudo apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into .venv; this takes a minute, once." >&2
+	@$(PYTHON) -m venv .venv
+	@if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; \
+	  $(BIN)/python -m pip --disable-pip-version-check install $$quiet --require-hashes -r requirements.lock && \
+	  $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-build-isolation --no-deps -e .
+	@touch $@

@@ -1,0 +1,140 @@
+"""The embedded cluster as a process of its own; started by cli for the demo and by tests.
+
+Prints one line, `ready https://127.0.0.1:PORT`, and serves until SIGTERM or SIGINT, or, with --until-eof, until stdin
+ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import ipaddress
+import os
+import secrets
+import signal
+import sys
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bastion.errors import BastionError, Code
+from bastion.localcluster import certificates, kubeconfig, seed, subprotocols
+from bastion.localcluster.api import Api
+from bastion.localcluster.control import Control
+from bastion.localcluster.execs import Execs
+from bastion.localcluster.runtime import Runtime
+from bastion.localcluster.server import Server
+from bastion.localcluster.store import Store
+
+USAGE = 2
+_STDIN = 0
+
+
+def main() -> int:
+    """Run the embedded cluster; returns the exit status."""
+    arguments = _parser().parse_args()
+    try:
+        asyncio.run(_run(arguments))
+    except BastionError as error:
+        print(f"localcluster: {error.user_message}", file=sys.stderr)  # noqa: T201 - its log
+        return USAGE
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bastion.localcluster",
+        description="A small Kubernetes whose containers are local processes, for the demo and for tests.",
+    )
+    parser.add_argument("--dir", type=Path, required=True, help="where keys, kubeconfigs and container files are kept")
+    parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=0, help="0 is any (default)")
+    parser.add_argument("--subprotocols", default="v5,v4", choices=("v5,v4", "v4"), help="v4 makes an old server")
+    parser.add_argument("--until-eof", action="store_true", help="end when stdin, a pipe, ends")
+    return parser
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    host = _loopback(arguments.host)
+    stop = asyncio.Event()
+    _watch_for_the_end(stop, until_eof=arguments.until_eof)
+    directory = _own(arguments.dir)
+    store = Store(now=_now, new_uid=lambda: str(uuid.uuid4()))
+    seed.fill(store)
+    runtime = Runtime(directory / "containers")
+    runtime.open()
+    known = subprotocols.NEW_SERVER if arguments.subprotocols == "v5,v4" else subprotocols.OLD_SERVER
+    execs = Execs(runtime, known, new_exec_id=lambda: secrets.token_hex(32))
+    tokens = kubeconfig.ensure_tokens(directory, lambda: secrets.token_urlsafe(32))
+    files = certificates.ensure(directory, _now())
+    server = Server(Api(store=store, tokens=tokens, runtime=runtime, execs=execs), files)
+    control = await Control(store=store, execs=execs, runtime=runtime, now=_now).listen(directory)
+    try:
+        url = f"https://{host}:{await _listen(server, arguments)}"
+        kubeconfig.write(directory, url, files.ca.read_bytes(), tokens)
+        print(f"ready {url}", flush=True)  # noqa: T201 - what its parent waits for
+        await stop.wait()
+    finally:
+        control.close()
+        await server.close()
+        await runtime.close()
+
+
+def _loopback(host: str) -> str:
+    """The address as it stands in a URL. Raises BastionError if others could reach it."""
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+    except ValueError:
+        address = None
+    if address is None or not address.is_loopback:
+        raise BastionError(Code.INVALID, f"--host {host}: only a loopback address is served; use --host 127.0.0.1")
+    return f"[{address}]" if address.version == 6 else str(address)  # noqa: PLR2004 - IPv6
+
+
+def _own(directory: Path) -> Path:
+    """Make the directory ours alone for as long as this process runs."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = directory.resolve()
+        directory.chmod(0o700)
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT, 0o600)  # the kernel lets it go when we end
+    except OSError as error:
+        raise BastionError(Code.INVALID, f"--dir {directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise BastionError(Code.INVALID, f"--dir {directory}: another embedded cluster is running there") from error
+    return directory
+
+
+async def _listen(server: Server, arguments: argparse.Namespace) -> int:
+    try:
+        return await server.listen(arguments.host, arguments.port)
+    except (OSError, OverflowError) as error:
+        raise BastionError(Code.INVALID, f"--port {arguments.port}: {error}") from error
+
+
+def _watch_for_the_end(stop: asyncio.Event, *, until_eof: bool) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if until_eof:
+        try:
+            loop.add_reader(_STDIN, _read_stdin, stop)
+        except PermissionError as error:  # a file: epoll cannot watch one
+            raise BastionError(Code.INVALID, "--until-eof: stdin must be a pipe") from error
+
+
+def _read_stdin(stop: asyncio.Event) -> None:
+    if not os.read(_STDIN, 4096):
+        asyncio.get_running_loop().remove_reader(_STDIN)
+        stop.set()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,232 @@
+"""The exec subresource: from the upgrade to the last frame; used by api.
+
+Recorded behaviour that looks wrong and is right (tests/data/kube-wire, exec-*): a stream that goes leaves the process
+alive without a HUP; a program that does not exist is told after the 101; the end is sent all at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bastion.localcluster import statuses, subprotocols, websocket
+from bastion.localcluster.images import NotExecutableError
+from bastion.localcluster.websocket import ProtocolError, WebSocket
+from bastion.wire.remotecommand import Channel, parse_resize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from bastion.localcluster.connection import Connection
+    from bastion.localcluster.http import Request
+    from bastion.localcluster.process import Process
+    from bastion.localcluster.runtime import ContainerName, Runtime
+    from bastion.localcluster.subprotocols import Subprotocol
+
+_FAILED = 'error executing command in container: failed to exec in container: failed to start exec "{}": {}'
+_RUNTIME = "OCI runtime exec failed: exec failed: unable to start container process: {}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What an exec request asks for (PodExecOptions)."""
+
+    argv: tuple[str, ...]
+    container: str
+    stdin: bool
+    stdout: bool
+    stderr: bool
+    tty: bool
+
+    @property
+    def outputs(self) -> tuple[Channel, ...]:
+        """The channels that are written, lowest first; a terminal has no stderr of its own."""
+        wanted = ((Channel.STDOUT, self.stdout), (Channel.STDERR, self.stderr and not self.tty))
+        return (*(channel for channel, asked in wanted if asked), Channel.STATUS)
+
+
+def parse_options(request: Request) -> Options:
+    """The options in a query. Raises ApiError: 500 for an argument that is not UTF-8."""
+    try:
+        argv = tuple(value.decode() for name, value in request.query if name == "command")
+    except UnicodeDecodeError:
+        raise statuses.internal_error("string field contains invalid UTF-8") from None
+    return Options(
+        argv=argv,
+        container=request.param("container"),
+        stdin=_flag(request, "stdin"),
+        stdout=_flag(request, "stdout"),
+        stderr=_flag(request, "stderr"),
+        tty=_flag(request, "tty"),
+    )
+
+
+def _flag(request: Request, name: str) -> bool:
+    """As Kubernetes reads them: there, and neither "false" nor "0"."""
+    values = [value for key, value in request.query if key == name]
+    return bool(values) and values[0].lower() not in (b"false", b"0")
+
+
+class Execs:
+    """Serves exec streams, and knows which are open.
+
+    known: the subprotocols this server speaks. new_exec_id: 64 hexadecimal digits.
+    """
+
+    def __init__(self, runtime: Runtime, known: Sequence[Subprotocol], new_exec_id: Callable[[], str]) -> None:
+        self._runtime = runtime
+        self._known = known
+        self._new_exec_id = new_exec_id
+        self._open: dict[Connection, ContainerName] = {}
+        self._discards: set[asyncio.Task[None]] = set()
+
+    def streams(self, namespace: str, pod: str) -> Iterable[Connection]:
+        """The connections of a pod's open streams."""
+        return [one for one, name in self._open.items() if (name.namespace, name.pod) == (namespace, pod)]
+
+    async def serve(self, request: Request, connection: Connection, name: ContainerName, image: str) -> None:
+        """Upgrade, run the command and finish the connection. Raises ApiError before the upgrade."""
+        options = parse_options(request)
+        if not websocket.is_upgrade(request):
+            raise statuses.bad_request("Upgrade request required")
+        if not (options.stdin or options.stdout or options.stderr):
+            raise statuses.plain(400, "you must specify at least 1 of stdin, stdout, stderr")
+        spoken = subprotocols.choose(websocket.offered(request), self._known)
+        if spoken is None:
+            raise statuses.no_subprotocol()
+        connection.write(websocket.accept(request, spoken.name).head())
+        self._open[connection] = name
+        try:
+            await self._run(WebSocket(connection), spoken, name, image, options)
+        except ProtocolError:
+            connection.abort()
+        except ConnectionError:
+            pass  # the client vanished before anything was started, or at the very end
+        finally:
+            del self._open[connection]
+
+    async def _run(
+        self, socket: WebSocket, spoken: Subprotocol, name: ContainerName, image: str, options: Options
+    ) -> None:
+        opcode, parts = spoken.message(options.outputs[0], b"")  # "connected"
+        await socket.send(opcode, *parts)
+        try:
+            process = self._runtime.start(name, image, options.argv, tty=options.tty)
+        except NotExecutableError as error:
+            cause = _FAILED.format(self._new_exec_id(), _RUNTIME.format(error))
+            await socket.finish(spoken.failed(cause))
+            return
+        stream = _Stream(socket, spoken, options, process)
+        try:
+            code = await stream.run()
+        except BaseException:
+            self._orphan(process)
+            raise
+        if code is None:
+            self._orphan(process)
+            await socket.finish()
+            return
+        process.release()
+        await socket.finish(spoken.exited(code, options.argv))
+
+    def _orphan(self, process: Process) -> None:
+        """Leave a process alone: no HUP, its terminal stays open, its pipe ends, its output goes nowhere."""
+        process.attached = False
+        process.close_stdin()
+        task = asyncio.ensure_future(_discard(process))
+        self._discards.add(task)
+        task.add_done_callback(self._discards.discard)
+
+
+async def _discard(process: Process) -> None:
+    try:
+        await process.discard_output()
+        await process.wait()
+    finally:
+        process.release()
+
+
+class _Stream:
+    """One running exec: frames in, frames out."""
+
+    def __init__(self, socket: WebSocket, spoken: Subprotocol, options: Options, process: Process) -> None:
+        self._socket = socket
+        self._spoken = spoken
+        self._options = options
+        self._process = process
+
+    async def run(self) -> int | None:
+        """The exit status once the process ended and all of its output is sent; None if the client left first.
+
+        Raises:
+            ProtocolError: the client broke the protocol.
+            ConnectionResetError: it vanished.
+        """
+        if not self._options.stdin:
+            self._process.close_stdin()
+        done = asyncio.ensure_future(self._output())
+        left = asyncio.ensure_future(self._input())
+        try:
+            await asyncio.wait((done, left), return_when=asyncio.FIRST_COMPLETED)
+            if done.done():
+                return done.result()
+            left.result()
+            return None
+        finally:
+            for task in (done, left):
+                task.cancel()
+            await asyncio.gather(done, left, return_exceptions=True)
+
+    async def _output(self) -> int:
+        sources = [(self._process.stdout, Channel.STDOUT, self._options.stdout)]
+        if self._process.stderr is not None:
+            sources.append((self._process.stderr, Channel.STDERR, self._options.stderr))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for source in sources:
+                    group.create_task(self._forward(*source))
+        except* ConnectionError:
+            raise ConnectionResetError from None
+        return await self._process.wait()
+
+    async def _forward(self, descriptor: int, channel: Channel, wanted: bool) -> None:  # noqa: FBT001 - of a table
+        while data := await self._process.read(descriptor):
+            if wanted:
+                opcode, parts = self._spoken.message(channel, data)
+                await self._socket.send(opcode, *parts)
+
+    async def _input(self) -> None:
+        """Until the client closes or vanishes."""
+        if self._spoken.text:
+            await self._text_input()
+            return
+        channel = -1
+        while (piece := await self._socket.receive()) is not None:
+            data = piece.data
+            if piece.first:
+                channel, data = (data[0], data[1:]) if data else (-1, b"")
+            await self._take(channel, data)
+
+    async def _text_input(self) -> None:
+        message = bytearray()
+        while (piece := await self._socket.receive()) is not None:
+            message += piece.data
+            if piece.last:
+                frame = self._spoken.parse(bytes(message))
+                message.clear()
+                await self._take(frame[0] if frame else -1, frame[1:])
+
+    async def _take(self, channel: int, data: bytes) -> None:
+        match channel:
+            case Channel.STDIN if self._options.stdin:
+                await self._process.write(data)
+            case Channel.RESIZE:
+                with contextlib.suppress(OSError):  # the terminal may be gone already
+                    if size := parse_resize(data):
+                        self._process.resize(size)
+            case Channel.CLOSE if self._spoken.half_close and data[:1] == bytes([Channel.STDIN]):
+                self._process.close_stdin()
+            case _:
+                pass  # unknown channels are ignored (recorded)

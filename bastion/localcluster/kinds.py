@@ -1,0 +1,75 @@
+"""The kinds of objects that are served; used by api to read paths and by store to keep them apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of object.
+
+    group: "" is the core group. plural: the word in paths.
+    """
+
+    group: str
+    version: str
+    plural: str
+    name: str
+    namespaced: bool = True
+
+    @property
+    def api_version(self) -> str:
+        """As it stands in objects: "v1", "apps/v1"."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def qualified(self) -> str:
+        """As messages name it: "pods", "deployments.apps"."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def details(self, name: str) -> dict[str, str]:
+        """The `details` of a Status about an object of this kind; name "" is all of them."""
+        details = {"name": name} if name else {}
+        if self.group:
+            details["group"] = self.group
+        return {**details, "kind": self.plural}
+
+
+POD = Kind(group="", version="v1", plural="pods", name="Pod")
+NAMESPACE = Kind(group="", version="v1", plural="namespaces", name="Namespace", namespaced=False)
+SERVICE_ACCOUNT = Kind(group="", version="v1", plural="serviceaccounts", name="ServiceAccount")
+DEPLOYMENT = Kind(group="apps", version="v1", plural="deployments", name="Deployment")
+REPLICA_SET = Kind(group="apps", version="v1", plural="replicasets", name="ReplicaSet")
+STATEFUL_SET = Kind(group="apps", version="v1", plural="statefulsets", name="StatefulSet")
+DAEMON_SET = Kind(group="apps", version="v1", plural="daemonsets", name="DaemonSet")
+JOB = Kind(group="batch", version="v1", plural="jobs", name="Job")
+
+RBAC_GROUP = "rbac.authorization.k8s.io"
+ROLE = Kind(group=RBAC_GROUP, version="v1", plural="roles", name="Role")
+ROLE_BINDING = Kind(group=RBAC_GROUP, version="v1", plural="rolebindings", name="RoleBinding")
+CLUSTER_ROLE = Kind(group=RBAC_GROUP, version="v1", plural="clusterroles", name="ClusterRole", namespaced=False)
+CLUSTER_ROLE_BINDING = Kind(
+    group=RBAC_GROUP, version="v1", plural="clusterrolebindings", name="ClusterRoleBinding", namespaced=False
+)
+
+KINDS = (
+    POD,
+    NAMESPACE,
+    SERVICE_ACCOUNT,
+    DEPLOYMENT,
+    REPLICA_SET,
+    STATEFUL_SET,
+    DAEMON_SET,
+    JOB,
+    ROLE,
+    ROLE_BINDING,
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+)
+
+
+def find(group: str, version: str, plural: str) -> Kind | None:
+    """The kind a path names, or None."""
+    wanted = (group, version, plural)
+    return next((kind for kind in KINDS if (kind.group, kind.version, kind.plural) == wanted), None)

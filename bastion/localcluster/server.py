@@ -1,0 +1,83 @@
+"""Accepts connections and carries requests to the API; made by __main__."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import sys
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from bastion.localcluster import statuses
+from bastion.localcluster.connection import Connection
+from bastion.localcluster.http import BadRequestError, Response, read_request
+from bastion.localcluster.statuses import ApiError
+
+if TYPE_CHECKING:
+    from bastion.localcluster.api import Api
+    from bastion.localcluster.certificates import Certificates
+    from bastion.localcluster.http import Request
+
+
+class Server:
+    """HTTPS on one address."""
+
+    def __init__(self, api: Api, certificates: Certificates) -> None:
+        self._api = api
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificates.server, certificates.server_key)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: asyncio.Server | None = None
+
+    async def listen(self, host: str, port: int) -> int:
+        """Begin to serve; returns the port (0 asked for any)."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(lambda: Connection(self._context, self._ready), host, port)
+        bound: int = self._listener.sockets[0].getsockname()[1]
+        return bound
+
+    async def close(self) -> None:
+        """Stop listening and drop every connection."""
+        if self._listener is not None:
+            self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ready(self, connection: Connection) -> None:
+        task = asyncio.ensure_future(self._converse(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _converse(self, connection: Connection) -> None:
+        """Requests and answers until one of the two closes."""
+        try:
+            while (response := await self._next_answer(connection)) is not None:
+                connection.write(response.head() + response.body)
+                if response.close:
+                    break
+                await connection.drain()
+            await connection.finish()
+        except ConnectionError:
+            pass  # the peer left
+        finally:
+            connection.abort()
+
+    async def _next_answer(self, connection: Connection) -> Response | None:
+        try:
+            request = await read_request(connection.reader)
+        except BadRequestError as error:
+            return error.response
+        return None if request is None else await self._answer(request, connection)
+
+    async def _answer(self, request: Request, connection: Connection) -> Response | None:
+        try:
+            return await self._api.handle(request, connection)
+        except ApiError as error:
+            return error.response
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one broken request must not end the others
+            path = request.target.partition("?")[0]
+            print(f"localcluster: {request.method} {path}: {error!r}", file=sys.stderr)  # noqa: T201 - its log
+            return statuses.internal_error(HTTPStatus.INTERNAL_SERVER_ERROR.phrase).response

@@ -1,0 +1,181 @@
+"""Who may do what where: the decision as a pure function of its arguments; used by session.py, read by policyfile.py.
+
+What no rule allows is denied, and a deny rule of any of a person's roles wins
+over every allow rule. The order of roles, rules and bindings means nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from bastion.model import Action, Allow, Decision, Deny, RecordRules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bastion.model import Person, Target
+
+DEFAULT_DENY = "default-deny"
+"""The rule of a denial that no rule spoke: nothing allowed it."""
+
+_ASK = "ask those who keep the bastion's policy for a role that does"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What an allow or a deny rule is about: it matches when all of its parts do.
+
+    name: where it stands, "shop-developer/allow[0]".
+    namespaces: globs, one of which must match.
+    labels: every one of them must be on the pod; none is any pod.
+    containers: globs, one of which must match and, of those after a "!", none may.
+    actions: one of them is asked for.
+    """
+
+    name: str
+    namespaces: tuple[str, ...]
+    actions: frozenset[Action]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    containers: tuple[str, ...] = ("*",)
+
+    def covers(self, namespace: str, action: Action) -> bool:
+        """Whether the rule is about this action somewhere in that namespace."""
+        return action in self.actions and any(matches(glob, namespace) for glob in self.namespaces)
+
+    def covers_target(self, target: Target, action: Action) -> bool:
+        """Whether the rule is about this action in that container."""
+        return self.covers(target.namespace, action) and self._selects(target)
+
+    @property
+    def is_about_every_pod(self) -> bool:
+        """Whether the rule looks at neither labels nor containers."""
+        return not self.labels and self.containers == ("*",)
+
+    def _selects(self, target: Target) -> bool:
+        excluded = [glob[1:] for glob in self.containers if glob.startswith("!")]
+        included = [glob for glob in self.containers if not glob.startswith("!")]
+        return (
+            all(target.labels.get(key) == value for key, value in self.labels.items())
+            and any(matches(glob, target.container) for glob in included)
+            and not any(matches(glob, target.container) for glob in excluded)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What may be done where, and what follows from it.
+
+    kubernetes_groups: impersonated in sessions that this role allows; each begins with "bastion:".
+    """
+
+    name: str
+    kubernetes_groups: tuple[str, ...]
+    allow: tuple[Rule, ...] = ()
+    deny: tuple[Rule, ...] = ()
+    record: RecordRules = field(default_factory=RecordRules)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """Who has a role. subjects: "group:NAME" and "person:SUBJECT"."""
+
+    role: str
+    subjects: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Roles and who has them. digest: SHA-256 of the file's bytes, hex; each session records it."""
+
+    roles: tuple[Role, ...]
+    bindings: tuple[Binding, ...]
+    digest: str
+
+
+def matches(glob: str, text: str) -> bool:
+    """Whether the whole text fits a glob in which `*` is any run of characters, `?` any one, and all else itself."""
+    return fnmatchcase(text, glob.replace("[", "[[]"))
+
+
+def roles_of(person: Person, policy: Policy) -> tuple[Role, ...]:
+    """The roles that bindings give to a person or to one of their groups, by name."""
+    subjects = {f"person:{person.subject}", *(f"group:{group}" for group in person.groups)}
+    names = {binding.role for binding in policy.bindings if binding.subjects & subjects}
+    return tuple(sorted((role for role in policy.roles if role.name in names), key=lambda role: role.name))
+
+
+def may_enter(person: Person, namespace: str, action: Action, policy: Policy) -> Deny | None:
+    """A denial that needs no look at the namespace, or None if the decision depends on what is found there.
+
+    Asked before anything is looked up, so that people without a rule for a namespace learn nothing about it.
+    A denial here means that `decide` denies for every target in the namespace.
+    """
+    roles = roles_of(person, policy)
+    place = f"namespace {namespace}"
+    denied = _shuts(roles, namespace, action)
+    if denied is not None:
+        return Deny(rule=denied.name, reason=f"a rule of your roles denies {action} in {place}")
+    if _opens(roles, namespace, action):
+        return None
+    others = [a for a in Action if _opens(roles, namespace, a) and not _shuts(roles, namespace, a)]
+    return _nothing_allows(roles, action, place, others)
+
+
+def decide(person: Person, target: Target, action: Action, policy: Policy) -> Decision:
+    """Whether a person may do something in a target, with the rule that decided.
+
+    When several roles allow it, one that records input is chosen before one that does not, so that a second
+    role cannot thin a record out; then the first by name.
+    """
+    roles = roles_of(person, policy)
+    place = f"container {target.container} of pod {target.pod} in namespace {target.namespace}"
+    denied = _denies(roles, target, action)
+    if denied is not None:
+        return Deny(rule=denied.name, reason=f"a rule of your roles denies {action} in {place}")
+    found = _allows(roles, target, action)
+    if found is None:
+        others = [a for a in Action if _allows(roles, target, a) and not _denies(roles, target, a)]
+        return _nothing_allows(roles, action, place, others)
+    role, rule = found
+    return Allow(role=role.name, rule=rule.name, kubernetes_groups=role.kubernetes_groups, record=role.record)
+
+
+def _shuts(roles: tuple[Role, ...], namespace: str, action: Action) -> Rule | None:
+    return _first(rule for rule in _denying(roles) if rule.is_about_every_pod and rule.covers(namespace, action))
+
+
+def _opens(roles: tuple[Role, ...], namespace: str, action: Action) -> bool:
+    return any(rule.covers(namespace, action) for _, rule in _allowing(roles))
+
+
+def _denies(roles: tuple[Role, ...], target: Target, action: Action) -> Rule | None:
+    return _first(rule for rule in _denying(roles) if rule.covers_target(target, action))
+
+
+def _allows(roles: tuple[Role, ...], target: Target, action: Action) -> tuple[Role, Rule] | None:
+    found = [(role, rule) for role, rule in _allowing(roles) if rule.covers_target(target, action)]
+    return min(found, key=lambda pair: (not pair[0].record.input, pair[0].name, pair[1].name), default=None)
+
+
+def _denying(roles: tuple[Role, ...]) -> Iterator[Rule]:
+    return (rule for role in roles for rule in role.deny)
+
+
+def _allowing(roles: tuple[Role, ...]) -> Iterator[tuple[Role, Rule]]:
+    return ((role, rule) for role in roles for rule in role.allow)
+
+
+def _first(rules: Iterator[Rule]) -> Rule | None:
+    return min(rules, key=lambda rule: rule.name, default=None)
+
+
+def _nothing_allows(roles: tuple[Role, ...], action: Action, place: str, others: list[Action]) -> Deny:
+    if not roles:
+        reason = f"you have no role here, so {action} in {place} is not allowed; {_ASK}"
+    elif others:
+        reason = f"none of your roles allows {action} in {place}; what they allow there: {', '.join(others)}"
+    else:
+        reason = f"none of your roles allows {action} in {place}; {_ASK}"
+    return Deny(rule=DEFAULT_DENY, reason=reason)

@@ -1,0 +1,139 @@
+"""Opening a database by its URL, and saying what is wrong with it; used by the modules of store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import event, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from bastion.errors import BastionError, Code
+from bastion.store.schema import REVISION
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from sqlalchemy import URL, Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+CONNECT_TIMEOUT_S = 5
+BUSY_TIMEOUT_MS = 5000
+
+UNAVAILABLE = "The record cannot be kept now, so nothing may go on. Try again later."
+
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+
+
+def parse_url(url: str) -> URL:
+    """A database URL with the driver we use; `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST/NAME`.
+
+    Raises BastionError(INVALID); its message never holds the URL, which may hold a password.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or parsed.drivername not in _DRIVERS:
+        raise BastionError(
+            Code.INVALID,
+            "The database URL is not understood: it must look like sqlite:///PATH or "
+            "postgresql://USER:PASSWORD@HOST/NAME (BASTION_DATABASE_URL).",
+        )
+    parsed = parsed.set(drivername=_DRIVERS[parsed.drivername])
+    if is_sqlite(parsed) and parsed.database in {None, "", ":memory:"}:
+        raise BastionError(Code.INVALID, "The database URL names no file: write sqlite:///PATH (BASTION_DATABASE_URL).")
+    return parsed
+
+
+def is_sqlite(url: URL) -> bool:
+    """Whether the URL is of a SQLite file (else it is PostgreSQL)."""
+    return url.get_backend_name() == "sqlite"
+
+
+def open_engine(url: str) -> AsyncEngine:
+    """Connections to a database that exists; nothing is connected yet.
+
+    SQLite: WAL, synchronous=FULL (a commit is on the disk), foreign keys, 5 s
+    of patience with other writers. Raises BastionError(INVALID).
+    """
+    parsed = parse_url(url)
+    if is_sqlite(parsed):
+        if not Path(str(parsed.database)).is_file():
+            raise BastionError(
+                Code.INVALID, f"There is no database at {parsed.database}: create it with `bastion db upgrade`."
+            )
+        engine = create_async_engine(parsed, hide_parameters=True)
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    return create_async_engine(
+        parsed,
+        hide_parameters=True,
+        connect_args={"timeout": CONNECT_TIMEOUT_S, "server_settings": {"application_name": "bastion"}},
+    )
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # transactions begin in _begin_sqlite and not where the driver thinks best
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "recursive_triggers=ON",  # or INSERT OR REPLACE would delete evidence past its trigger
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # Whoever will write takes the lock at once: a read lock that grows into a write lock fails instead of waiting.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def writing(engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
+    """A transaction that writes; commits at its end, rolls back on an exception."""
+    return engine.execution_options(writes=True).begin()
+
+
+async def check_revision(engine: AsyncEngine) -> None:
+    """Raises BastionError(INVALID) unless the database has exactly the tables this program knows."""
+    try:
+        async with engine.connect() as connection:
+            found = await _revision(connection)
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        raise unavailable(error, engine) from error
+    if found != REVISION:
+        raise BastionError(
+            Code.INVALID,
+            f"The database is at revision {found or 'none'}, this bastion needs {REVISION}: run `bastion db upgrade` "
+            "(with the newest bastion that uses it).",
+        )
+
+
+async def _revision(connection: AsyncConnection) -> str:
+    tables = await connection.run_sync(lambda sync: sync.dialect.has_table(sync, "alembic_version"))
+    if not tables:
+        return ""
+    rows = await connection.execute(select(text("version_num")).select_from(text("alembic_version")))
+    return ",".join(sorted(rows.scalars()))
+
+
+def unavailable(error: BaseException, engine: AsyncEngine) -> BastionError:
+    """What a failed database is to the rest of the program. Its words are kept for operators, without passwords."""
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    said = f"{type(cause).__name__}: {cause}"
+    password = engine.url.password
+    if password:
+        said = said.replace(str(password), "***")
+    return BastionError(Code.RECORD_UNAVAILABLE, UNAVAILABLE, detail=said)

@@ -1,0 +1,80 @@
+"""What the record is asked and what it answers, as values; used by store.reader and cli.audit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from bastion.model import Action, AuditEvent, CommandEnd, CommandRecord, SessionEnd, SessionRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which entries are meant; empty means any. `since` is included, `until` is not."""
+
+    person: str = ""
+    namespace: str = ""
+    pod: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """Where a page of a listing ended: the time and id of its last entry. The next page lies before it."""
+
+    at: datetime
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionView:
+    """A session and, unless it is running or was cut off, how it ended.
+
+    writer: the process that recorded it.
+    """
+
+    record: SessionRecord
+    end: SessionEnd | None
+    writer: str
+
+    @property
+    def position(self) -> Position:
+        """Where it stands in a listing."""
+        return Position(at=self.record.started_at, id=self.record.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandView:
+    """A command, who ran it where, and how it ended."""
+
+    record: CommandRecord
+    person: str
+    credential: str
+    namespace: str
+    pod: str
+    container: str
+    action: Action
+    rule: str
+    end: CommandEnd | None
+
+    @property
+    def position(self) -> Position:
+        """Where it stands in a listing."""
+        return Position(at=self.record.started_at, id=self.record.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventView:
+    """An event and the process that wrote it down."""
+
+    record: AuditEvent
+    writer: str
+
+    @property
+    def position(self) -> Position:
+        """Where it stands in a listing."""
+        return Position(at=self.record.at, id=self.record.id)

@@ -1,0 +1,252 @@
+"""The one writer of a process, as `ports.AuditLog`; used by app, session, recorder and store.access.
+
+However many sessions write, they share commits: while one transaction runs,
+the rows of the next one gather. A caller is answered only after its rows are
+committed, or told RECORD_UNAVAILABLE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from typing import TYPE_CHECKING
+
+from bastion.errors import BastionError, Code
+from bastion.model import AuditEvent, Outcome
+from bastion.store.engine import UNAVAILABLE, unavailable
+from bastion.store.orphans import ends_of_orphans
+from bastion.store.rows import (
+    Row,
+    chunk_row,
+    command_end_row,
+    command_row,
+    connection_row,
+    event_row,
+    session_end_row,
+    session_row,
+)
+from bastion.store.transactions import Group, Transactions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from bastion.model import Chunk, CommandEnd, CommandRecord, ConnectionRecord, SessionEnd, SessionRecord
+    from bastion.ports import Clock
+    from bastion.store.transactions import Change
+
+TIMEOUT_S = 5.0
+"""How long a caller waits for its commit, in seconds."""
+
+QUEUE_BYTES = 16 * 1024 * 1024
+"""How many bytes may wait to be written; beyond it callers wait."""
+
+_BATCH_BYTES = 4 * 1024 * 1024  # per transaction, so that one commit stays short
+_ROW_BYTES = 512  # what a row counts for beside its chunk's bytes
+
+
+_STOPPED = "The bastion is stopping; nothing more is recorded."
+
+
+class _Entry:
+    """A group that waits to be written, and the answer its caller waits for."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.size = sum(_size(row) for row in group.rows)
+        self.queued = False
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done.add_done_callback(_look_at)
+
+    def answer(self, error: BastionError | None) -> None:
+        """Tell the caller that it is written, or why not."""
+        if error is None:
+            self.done.set_result(None)
+        else:
+            # Each caller raises its own, so that tracebacks do not grow into each other.
+            self.done.set_exception(BastionError(error.code, error.user_message, detail=error.detail))
+
+
+class Writer:
+    """Writes evidence, as the owner of one chain of events and of the chains of the sessions it starts.
+
+    name: says which instance writes, and stays the same when that instance starts again.
+    new_id: makes ids for the writer itself and for the events it writes on its own.
+    timeout: seconds a caller waits before it is told RECORD_UNAVAILABLE. Its rows are then withdrawn, if they
+    are not being committed at that very moment.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        name: str,
+        clock: Clock,
+        new_id: Callable[[], str],
+        timeout: float = TIMEOUT_S,
+    ) -> None:
+        self.id = new_id()
+        self.name = name
+        self._engine = engine
+        self._clock = clock
+        self._new_id = new_id
+        self._timeout = timeout
+        self._queue: deque[_Entry] = deque()
+        self._queued = 0  # bytes
+        self._work = asyncio.Event()  # something waits, or it is time to stop
+        self._room = asyncio.Event()  # the queue shrank
+        self._closing = False
+        self._started = self._event_of_start()
+        self._transactions = Transactions(engine, writer=self.id, started=self._started, timeout=timeout)
+        self._task = asyncio.create_task(self._run(), name=f"writer {name}")
+
+    async def begin(self) -> int:
+        """Begin the chain of events, and close the sessions that an earlier life of this name left open.
+
+        Returns how many those were. For a process that serves; others begin with their first event.
+        """
+        await self._submit((self._started,))
+        try:
+            async with asyncio.timeout(self._timeout), self._engine.connect() as connection:
+                orphans = await ends_of_orphans(connection, writer=self.id, name=self.name, now=self._clock.now())
+        except Exception as error:
+            raise unavailable(error, self._engine) from error
+        for orphan in orphans:
+            told = orphan.event(self._new_id(), self._clock.now())
+            await self._submit((*orphan.rows, event_row(told, writer=self.id)))
+        return len(orphans)
+
+    async def close(self) -> None:
+        """Write what is waiting, within the timeout, and stop; what could not be written fails its callers."""
+        self._closing = True
+        self._work.set()
+        await asyncio.wait({self._task}, timeout=self._timeout)
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        while self._queue:
+            self._queue.popleft().answer(BastionError(Code.RECORD_UNAVAILABLE, _STOPPED))
+
+    # --- ports.AuditLog --------------------------------------------------------
+
+    async def open_connection(self, connection: ConnectionRecord) -> None:
+        """Write down an authenticated connection; a link of this writer's chain."""
+        await self._submit((connection_row(connection, writer=self.id),))
+
+    async def start_session(self, session: SessionRecord, command: CommandRecord | None) -> None:
+        """Begin a session's chain, together with its command for an exec request."""
+        rows = [session_row(session, writer=self.id, writer_name=self.name)]
+        if command is not None:
+            rows.append(command_row(command, session))
+        await self._submit(tuple(rows))
+
+    async def append(self, chunks: Sequence[Chunk]) -> None:
+        """Write down runs of transcripts; what is there already, bit for bit, is left as it is."""
+        await self._submit(tuple(chunk_row(chunk, sha256=hashlib.sha256(chunk.data).digest()) for chunk in chunks))
+
+    async def end_session(self, end: SessionEnd, command: CommandEnd | None) -> None:
+        """End a session's chain, and its command."""
+        rows = [] if command is None else [command_end_row(command, session=end.session)]
+        await self._submit((*rows, session_end_row(end)))
+
+    async def event(self, event: AuditEvent) -> None:
+        """Write down an event; a link of this writer's chain."""
+        await self._submit((event_row(event, writer=self.id),))
+
+    # --- for store.access -------------------------------------------------------
+
+    async def change(self, change: Change, told: AuditEvent) -> None:
+        """Make a change of state and write down the event that tells of it, in one transaction.
+
+        Raises what `change` raises, and then nothing is written.
+        """
+        await self._submit((event_row(told, writer=self.id),), change)
+
+    # --- the queue ----------------------------------------------------------------
+
+    async def _submit(self, rows: tuple[Row, ...], change: Change | None = None) -> None:
+        entry = _Entry(Group(rows, change))
+        try:
+            async with asyncio.timeout(self._timeout):
+                while self._queue and self._queued + entry.size > QUEUE_BYTES:
+                    self._room.clear()
+                    await self._room.wait()
+                self._put(entry)
+                await asyncio.shield(entry.done)
+        except TimeoutError:
+            self._withdraw(entry)
+            raise BastionError(
+                Code.RECORD_UNAVAILABLE, UNAVAILABLE, detail=f"the database did not answer within {self._timeout:g} s"
+            ) from None
+        except asyncio.CancelledError:
+            if not entry.queued:
+                self._put(entry)  # evidence outlives its caller
+            raise
+
+    def _put(self, entry: _Entry) -> None:
+        entry.queued = True
+        if self._task.done():
+            entry.answer(BastionError(Code.RECORD_UNAVAILABLE, _STOPPED))
+            return
+        self._queue.append(entry)
+        self._queued += entry.size
+        self._work.set()
+
+    def _withdraw(self, entry: _Entry) -> None:
+        if entry in self._queue:
+            self._queue.remove(entry)
+            self._queued -= entry.size
+
+    def _take(self) -> list[_Entry]:
+        """What one transaction takes: all that waits, within bounds. A change, which may be refused, goes alone."""
+        batch = [self._queue.popleft()]
+        size = batch[0].size
+        while (
+            self._queue
+            and batch[0].group.change is None
+            and self._queue[0].group.change is None
+            and size < _BATCH_BYTES
+        ):
+            entry = self._queue.popleft()
+            batch.append(entry)
+            size += entry.size
+        self._queued -= size
+        self._room.set()
+        return batch
+
+    async def _run(self) -> None:
+        while not (self._closing and not self._queue):
+            if self._queue:
+                await self._commit(self._take())
+            else:
+                self._work.clear()
+                await self._work.wait()
+
+    async def _commit(self, batch: list[_Entry]) -> None:
+        """Write a batch and answer its callers. One entry's fault never becomes another's."""
+        errors = await self._transactions.write([entry.group for entry in batch])
+        for entry, error in zip(batch, errors, strict=True):
+            entry.answer(error)
+
+    def _event_of_start(self) -> Row:
+        event = AuditEvent(
+            id=self._new_id(),
+            at=self._clock.now(),
+            type="writer.started",
+            outcome=Outcome.SUCCESS,
+            actor="system",
+            detail={"writer": self.id, "name": self.name},
+        )
+        return event_row(event, writer=self.id)
+
+
+def _size(row: Row) -> int:
+    data = row.values.get("data")
+    return _ROW_BYTES + (len(data) if isinstance(data, bytes) else 0)
+
+
+def _look_at(done: asyncio.Future[None]) -> None:
+    """Take note of an exception whose caller is gone, or asyncio complains that nobody did."""
+    if not done.cancelled():
+        done.exception()

@@ -1,0 +1,262 @@
+"""Who may do what where: a table to read, and the three laws as properties."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bastion import policyfile
+from bastion.model import Action, Allow, Deny, Person, RecordRules, Target
+from bastion.policy import DEFAULT_DENY, Binding, Policy, Role, Rule, decide, matches, may_enter, roles_of
+
+if TYPE_CHECKING:
+    import random
+
+POLICY = policyfile.parse(
+    b"""
+roles:
+  shop-developer:
+    kubernetes: {groups: ["bastion:shop-developer"]}
+    allow:
+      - namespaces: [shop, "shop-*"]
+        pods: {matchLabels: {team: shop}}
+        containers: ["*", "!vault-*"]
+        actions: [shell, exec, logs]
+  reader:
+    kubernetes: {groups: ["bastion:reader"]}
+    allow:
+      - {namespaces: ["*"], actions: [logs, describe]}
+    deny:
+      - {namespaces: [kube-system]}
+      - {namespaces: ["*"], containers: ["vault-*"], actions: [logs]}
+  watched:
+    kubernetes: {groups: ["bastion:watched"]}
+    allow:
+      - {namespaces: [shop], actions: [shell]}
+    record: {input: true}
+bindings:
+  - {role: shop-developer, subjects: ["group:shop-team", "person:dora"]}
+  - {role: reader, subjects: ["group:everybody"]}
+  - {role: watched, subjects: ["person:walt"]}
+""",
+    "policy.yaml",
+)
+
+PEOPLE = {
+    "dora": Person(subject="dora"),
+    "sam": Person(subject="sam", groups=frozenset({"shop-team"})),
+    "rita": Person(subject="rita", groups=frozenset({"everybody"})),
+    "both": Person(subject="both", groups=frozenset({"shop-team", "everybody"})),
+    "walt": Person(subject="walt", groups=frozenset({"shop-team"})),
+    "nobody": Person(subject="nobody"),
+    "shop-team": Person(subject="shop-team"),  # a person whose subject is a group's name
+}
+
+
+def pod(namespace: str, container: str = "app", **labels: str) -> Target:
+    return Target(namespace=namespace, pod="api-0", pod_uid="uid", container=container, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("who", "where", "what", "by"),
+    [
+        # a binding names a person, or a group the person is in
+        ("dora", pod("shop", team="shop"), Action.SHELL, "shop-developer/allow[0]"),
+        ("sam", pod("shop", team="shop"), Action.SHELL, "shop-developer/allow[0]"),
+        ("shop-team", pod("shop", team="shop"), Action.SHELL, DEFAULT_DENY),
+        ("nobody", pod("shop", team="shop"), Action.LOGS, DEFAULT_DENY),
+        # each action is its own: none is the absence of another
+        ("sam", pod("shop", team="shop"), Action.EXEC, "shop-developer/allow[0]"),
+        ("sam", pod("shop", team="shop"), Action.SFTP_READ, DEFAULT_DENY),
+        ("sam", pod("shop", team="shop"), Action.DESCRIBE, DEFAULT_DENY),
+        ("rita", pod("shop", team="shop"), Action.SHELL, DEFAULT_DENY),
+        # namespaces are globs over the whole name
+        ("sam", pod("shop-eu", team="shop"), Action.SHELL, "shop-developer/allow[0]"),
+        ("sam", pod("shopping", team="shop"), Action.SHELL, DEFAULT_DENY),
+        ("sam", pod("my-shop", team="shop"), Action.SHELL, DEFAULT_DENY),
+        ("sam", pod("prod", team="shop"), Action.SHELL, DEFAULT_DENY),
+        # every label must be on the pod
+        ("sam", pod("shop", team="shop", app="api"), Action.SHELL, "shop-developer/allow[0]"),
+        ("sam", pod("shop", team="other"), Action.SHELL, DEFAULT_DENY),
+        ("sam", pod("shop"), Action.SHELL, DEFAULT_DENY),
+        # containers after a "!" are left out
+        ("sam", pod("shop", "sidecar", team="shop"), Action.SHELL, "shop-developer/allow[0]"),
+        ("sam", pod("shop", "vault-agent", team="shop"), Action.SHELL, DEFAULT_DENY),
+        # a deny rule without actions is about all of them
+        ("rita", pod("prod"), Action.DESCRIBE, "reader/allow[0]"),
+        ("rita", pod("kube-system"), Action.DESCRIBE, "reader/deny[0]"),
+        ("rita", pod("kube-system"), Action.SHELL, "reader/deny[0]"),
+        # deny wins, also over what another role allows
+        ("rita", pod("shop", "vault-agent", team="shop"), Action.LOGS, "reader/deny[1]"),
+        ("both", pod("shop", "vault-agent", team="shop"), Action.LOGS, "reader/deny[1]"),
+        # of two roles that allow, the first by name; but before it one that records input
+        ("both", pod("shop", team="shop"), Action.LOGS, "reader/allow[0]"),
+        ("walt", pod("shop", team="shop"), Action.SHELL, "watched/allow[0]"),
+    ],
+)
+def test_the_rules_decide(who: str, where: Target, what: Action, by: str) -> None:
+    decision = decide(PEOPLE[who], where, what, POLICY)
+
+    assert decision.rule == by
+    assert isinstance(decision, Allow) == ("/allow[" in by)
+
+
+def test_an_allow_carries_what_follows_from_its_role_alone() -> None:
+    assert decide(PEOPLE["walt"], pod("shop", team="shop"), Action.SHELL, POLICY) == Allow(
+        role="watched",
+        rule="watched/allow[0]",
+        kubernetes_groups=("bastion:watched",),
+        record=RecordRules(input=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("who", "namespace", "what", "reason"),
+    [
+        ("sam", "shop", Action.SHELL, None),
+        ("sam", "prod", Action.SHELL, "none of your roles allows shell in namespace prod; ask those who keep"),
+        ("rita", "shop", Action.SHELL, "allows shell in namespace shop; what they allow there: logs, describe"),
+        ("rita", "kube-system", Action.LOGS, "a rule of your roles denies logs in namespace kube-system"),
+        ("both", "shop", Action.LOGS, None),
+        ("nobody", "shop", Action.LOGS, "you have no role here, so logs in namespace shop is not allowed; ask"),
+    ],
+)
+def test_who_has_no_rule_for_a_namespace_is_told_so_before_anything_is_looked_up(
+    who: str, namespace: str, what: Action, reason: str | None
+) -> None:
+    denied = may_enter(PEOPLE[who], namespace, what, POLICY)
+
+    assert (denied is None) if reason is None else (denied is not None and reason in denied.reason)
+
+
+def test_a_denial_names_the_place_and_what_is_allowed_there() -> None:
+    denied = decide(PEOPLE["both"], pod("shop", "sidecar"), Action.SHELL, POLICY)
+
+    assert isinstance(denied, Deny)
+    assert denied.reason == (
+        "none of your roles allows shell in container sidecar of pod api-0 in namespace shop; "
+        "what they allow there: logs, describe"
+    )
+
+
+@pytest.mark.parametrize(
+    ("glob", "text", "fits"),
+    [
+        ("shop", "shop", True),
+        ("shop", "shop2", False),
+        ("shop", "Shop", False),
+        ("*", "", True),
+        ("s*p", "ship-shop", True),
+        ("sho?", "shop", True),
+        ("sho?", "sho", False),
+        ("[s]hop", "shop", False),
+        ("[s]hop", "[s]hop", True),
+        ("[!a]*", "shop", False),
+        ("a.c", "abc", False),
+        ("a*", "a\nb", True),
+    ],
+)
+def test_only_star_and_question_mark_are_special_in_a_glob(glob: str, text: str, fits: bool) -> None:  # noqa: FBT001 - a table
+    assert matches(glob, text) is fits
+
+
+NAMES = st.sampled_from(["shop", "shop-eu", "prod"])
+GLOBS = st.sampled_from(["*", "shop", "shop*", "prod", "?rod"])
+LABELS = st.dictionaries(st.sampled_from(["team", "app"]), st.sampled_from(["a", "b"]), max_size=2)
+CONTAINERS = st.sampled_from([("*",), ("app",), ("*", "!app")])
+ACTIONS = st.sampled_from(Action)
+PERSONS = st.builds(Person, subject=st.sampled_from(["p", "q"]), groups=st.frozensets(st.sampled_from(["g", "h"])))
+TARGETS = st.builds(
+    Target,
+    namespace=NAMES,
+    pod=st.just("pod"),
+    pod_uid=st.just("uid"),
+    container=st.sampled_from(["app", "side"]),
+    labels=LABELS,
+)
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> Policy:
+    roles = []
+    for name in draw(st.lists(st.sampled_from(["a", "b", "c"]), unique=True)):
+        rules = {
+            kind: tuple(
+                Rule(
+                    name=f"{name}/{kind}[{i}]",
+                    namespaces=(draw(GLOBS),),
+                    labels=draw(LABELS),
+                    containers=draw(CONTAINERS),
+                    actions=draw(st.frozensets(ACTIONS, min_size=1)),
+                )
+                for i in range(draw(st.integers(0, most)))
+            )
+            for kind, most in (("allow", 3), ("deny", 1))
+        }
+        record = RecordRules(input=draw(st.booleans()))
+        groups = (f"bastion:{name}",)
+        roles.append(Role(name=name, kubernetes_groups=groups, allow=rules["allow"], deny=rules["deny"], record=record))
+    subjects = st.frozensets(st.sampled_from(["person:p", "person:q", "group:g", "group:h"]), min_size=1)
+    bindings = tuple(Binding(role=role.name, subjects=draw(subjects)) for role in roles)
+    return Policy(roles=tuple(roles), bindings=bindings, digest="")
+
+
+@given(PERSONS, TARGETS, ACTIONS, policies())
+def test_without_a_rule_that_allows_it_there_is_no_access(
+    person: Person, target: Target, action: Action, policy: Policy
+) -> None:
+    silent = replace(policy, roles=tuple(replace(role, allow=()) for role in policy.roles))
+    decision = decide(person, target, action, policy)
+
+    assert isinstance(decide(person, target, action, silent), Deny)
+    if isinstance(decision, Allow):
+        role = next(role for role in roles_of(person, policy) if role.name == decision.role)
+        rule = next(rule for rule in role.allow if rule.name == decision.rule)
+        assert rule.covers_target(target, action)
+        assert decision.kubernetes_groups == role.kubernetes_groups
+
+
+@given(PERSONS, TARGETS, ACTIONS, policies())
+def test_a_deny_rule_of_any_role_wins_over_every_allow(
+    person: Person, target: Target, action: Action, policy: Policy
+) -> None:
+    everything = Rule(name="no/deny[0]", namespaces=("*",), actions=frozenset(Action))
+    no = Role(name="no", kubernetes_groups=(), deny=(everything,))
+    subject = Binding(role="no", subjects=frozenset({f"person:{person.subject}"}))
+    denying = replace(policy, roles=(*policy.roles, no), bindings=(*policy.bindings, subject))
+
+    assert isinstance(decide(person, target, action, denying), Deny)
+    assert may_enter(person, target.namespace, action, denying) is not None
+
+
+@given(PERSONS, TARGETS, ACTIONS, policies(), st.randoms(use_true_random=False))
+def test_the_order_of_roles_rules_and_bindings_means_nothing(
+    person: Person, target: Target, action: Action, policy: Policy, chance: random.Random
+) -> None:
+    def shuffled(role: Role) -> Role:
+        return replace(
+            role,
+            allow=tuple(chance.sample(role.allow, len(role.allow))),
+            deny=tuple(chance.sample(role.deny, len(role.deny))),
+        )
+
+    other = replace(
+        policy,
+        roles=tuple(chance.sample([shuffled(role) for role in policy.roles], len(policy.roles))),
+        bindings=tuple(chance.sample(policy.bindings, len(policy.bindings))),
+    )
+
+    assert decide(person, target, action, other) == decide(person, target, action, policy)
+    assert may_enter(person, target.namespace, action, other) == may_enter(person, target.namespace, action, policy)
+
+
+@given(PERSONS, TARGETS, ACTIONS, policies())
+def test_who_may_not_enter_a_namespace_is_denied_every_target_in_it(
+    person: Person, target: Target, action: Action, policy: Policy
+) -> None:
+    if may_enter(person, target.namespace, action, policy) is not None:
+        assert isinstance(decide(person, target, action, policy), Deny)
