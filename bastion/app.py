@@ -1,4 +1,4 @@
-"""Builds everything from settings, runs it until told to stop, and lets go of it in order; called by cli.serve, cli.demo.
+"""Builds everything from settings, runs it until told to stop, lets go of it in order; called by cli.serve, cli.demo.
 
     store -> pods -> recorder -> trips -> ssh
 

@@ -35,7 +35,7 @@ from bastion.relay import Count, relay
 from bastion.taps import Taps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from structlog.typing import FilteringBoundLogger
 
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 REAP_WITHIN_S = 40.0
 CLOSE_WITHIN_S = 10.0
+RETRY_END_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +255,12 @@ class Trips:
             ended_at=now,
         )
         ended = CommandEnd(command=command.id, status=verdict.status, ended_at=now) if command else None
-        await self.audit.end_session(end, ended)
+        try:
+            await self.audit.end_session(end, ended)
+        except BastionError:
+            self.later(self._insist(lambda: self.audit.end_session(end, ended), "end"), f"end-{session.id}")
+            if verdict.outcome is not Outcome.UNRECORDED:  # of which the person was told
+                raise
         self.log.info(
             "session",
             session=session.id,
@@ -272,6 +278,15 @@ class Trips:
             complete=complete,
         )
 
+    async def _insist(self, write: Callable[[], Awaitable[None]], what: str) -> None:
+        """Write what must be written once it can be; what stays open at the end is closed by the next start."""
+        while True:
+            try:
+                return await write()
+            except BastionError as error:
+                self.log.warning("record.waits", what=what, error=str(error))
+            await asyncio.sleep(RETRY_END_S)
+
     async def _reap(self, session: SessionRecord, outcome: Outcome) -> None:
         """End what the session left in the pod, and say so in the record."""
         try:
@@ -287,10 +302,7 @@ class Trips:
             done = Outcome.FAILED if reaped.left else Outcome.SUCCESS
             said = f"ended {reaped.ended} processes" + (f", {reaped.left} would not end" if reaped.left else "")
             event = self._about(session, "session.reaped", done, said)
-        try:
-            await self.audit.event(event)
-        except BastionError as error:
-            self.log.error("reap.unrecorded", session=session.id, error=str(error))
+        await self._insist(lambda: self.audit.event(event), "event")
 
     def _session_record(self, visitor: Visitor, asked: Asked, admitted: Admitted) -> SessionRecord:
         return SessionRecord(

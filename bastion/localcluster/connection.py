@@ -126,6 +126,10 @@ class Connection(asyncio.Protocol):
         except OSError:  # it took too long (TimeoutError is one), or had reset the connection already
             self.abort()
 
+    async def wait_gone(self) -> None:
+        """Until nothing connects us to the peer any more."""
+        await self._gone.wait()
+
     def abort(self) -> None:
         """Drop the TCP connection without another word."""
         if self._transport is not None:

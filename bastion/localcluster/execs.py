@@ -168,16 +168,19 @@ class _Stream:
             self._process.close_stdin()
         done = asyncio.ensure_future(self._output())
         left = asyncio.ensure_future(self._input())
+        gone = asyncio.ensure_future(self._socket.wait_gone())  # seen also while a process does not take its input
+        tasks = (done, left, gone)
         try:
-            await asyncio.wait((done, left), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if done.done():
                 return done.result()
-            left.result()
+            if left.done():
+                left.result()
             return None
         finally:
-            for task in (done, left):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(done, left, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _output(self) -> int:
         sources = [(self._process.stdout, Channel.STDOUT, self._options.stdout)]

@@ -145,6 +145,10 @@ class WebSocket:
         self._connection.write(b"".join([*last, frame(Opcode.CLOSE, [NORMAL])]))
         await self._connection.finish()
 
+    async def wait_gone(self) -> None:
+        """Until the connection is lost, whether or not anybody receives."""
+        await self._connection.wait_gone()
+
     async def receive(self) -> Piece | None:
         """The next run of a message; None once the client closed or vanished. Pings are answered meanwhile.
 

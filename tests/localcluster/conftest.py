@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support.cluster import running_cluster_sync
 
 if TYPE_CHECKING:

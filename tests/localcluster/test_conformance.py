@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from support.rawclient import BINARY, Ending, Frame, RawClient, bearer, connect
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ PROMPT = re.compile(rb"bash-\d+\.\d+[#$] ")
 
 
 def test_the_recordings_are_there() -> None:
-    assert len(EXECS) == 24
-    assert len(ANSWERS) == 19
+    assert len(EXECS) == 26
+    assert len(ANSWERS) == 20
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -166,7 +167,13 @@ def seen_by_a_client(value: dict[str, Any]) -> Any:
     kind = value["kind"]
     if kind.endswith("List"):
         page = {key: part for key, part in value["metadata"].items() if key not in ("resourceVersion", "continue")}
-        return kind, value["apiVersion"], page, start_of(value["metadata"]), [seen_object(one) for one in value["items"]]
+        return (
+            kind,
+            value["apiVersion"],
+            page,
+            start_of(value["metadata"]),
+            [seen_object(one) for one in value["items"]],
+        )
     if kind == "SubjectAccessReview":
         return {**value, "metadata": {}}
     if kind == "Status":
@@ -196,7 +203,8 @@ def seen_object(value: dict[str, Any]) -> dict[str, Any]:
         "counts": {key: status[key] for key in status if key.lower().endswith("replicas")},
         "conditions": [(one["type"], one["status"], one.get("reason")) for one in status.get("conditions", [])],
         "states": [
-            (one["name"], list(one["state"]), one["ready"], one["started"]) for one in status.get("containerStatuses", [])
+            (one["name"], list(one["state"]), one["ready"], one["started"])
+            for one in status.get("containerStatuses", [])
         ],
         "address": bool(status.get("podIP")),
     }

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,9 @@ from bastion.errors import BastionError, Code
 from bastion.model import ExecRequest, Pty, WindowSize
 from bastion.pods import boot
 from bastion.wire.remotecommand import V4, V5
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 MARKER = "0123456789abcdef0123"
 READY = b"\x1e" + MARKER.encode() + b"\x1e"

@@ -12,13 +12,10 @@ const { C: Core } = await import(pathToFileURL(join(dist, core)));
 const silent = new Proxy({}, { get: () => () => {} });
 const player = new Core({ data: readFileSync(recording, "utf8") }, { logger: silent, speed: 20 });
 const played = { duration: null, size: null, markers: null, output: "", input: "", resizes: [], ended: false };
-player.addEventListener("metadata", ({ duration, size, markers, cols, rows }) => {
-  played.duration = duration ?? played.duration;
-  played.size = size ?? (cols === undefined ? played.size : [cols, rows]);
-  played.markers = markers ?? played.markers;
-});
-player.addEventListener("output", (data) => { played.output += data.data ?? data; });
-player.addEventListener("input", (data) => { played.input += data.data ?? data; });
+player.addEventListener("metadata", ({ duration, markers }) => { Object.assign(played, { duration, markers }); });
+player.addEventListener("reset", ({ size, cols, rows }) => { played.size ??= [size?.cols ?? cols, size?.rows ?? rows]; });
+player.addEventListener("output", (data) => { played.output += data; });
+player.addEventListener("input", (data) => { played.input += data.data; });
 player.addEventListener("resize", ({ cols, rows }) => played.resizes.push([cols, rows]));
 const ended = new Promise((resolve) => player.addEventListener("ended", resolve));
 player.terminalReady();

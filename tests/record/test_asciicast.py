@@ -91,7 +91,9 @@ def player(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not package.is_dir():
         folder.mkdir(exist_ok=True)
         subprocess.run(
-            ["npm", "install", "--prefix", folder, "--no-audit", "--no-fund", "--silent", PLAYER], check=True, timeout=120
+            ["npm", "install", "--prefix", folder, "--no-audit", "--no-fund", "--silent", PLAYER],
+            check=True,
+            timeout=120,
         )
     return package
 
@@ -112,9 +114,7 @@ def test_the_real_player_plays_it(player: Path, tmp_path: Path) -> None:
     lines = [head, *(line for frame in frames for line in events.lines(frame)), *events.end()]
     recording.write_text("".join(f"{line}\n" for line in lines))
 
-    result = subprocess.run(
-        ["node", PLAY, player, recording], check=True, timeout=60, capture_output=True, text=True
-    )
+    result = subprocess.run(["node", PLAY, player, recording], check=True, timeout=60, capture_output=True, text=True)
     played = json.loads(result.stdout)
 
     assert played == {

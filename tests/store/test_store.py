@@ -15,10 +15,11 @@ from sqlalchemy.exc import DBAPIError
 
 from bastion.errors import BastionError, Code
 from bastion.integrity import Verifier
-from bastion.model import Credential, Person
+from bastion.model import Chunk, Credential, Person
 from bastion.store import open_store
 from bastion.store.orphans import REASON
 from bastion.store.views import Filter
+from bastion.store.writer import QUEUE_BYTES
 from support import records
 from support.databases import raw_engine
 from support.records import START, SettableClock, counted_ids
@@ -252,7 +253,7 @@ async def hung(url: str) -> AsyncIterator[None]:
             await connection.exec_driver_sql("PRAGMA busy_timeout=5000")
             await connection.exec_driver_sql("INSERT INTO person VALUES ('x', '[]', 0, NULL)")
         else:
-            await connection.execute(text("LOCK TABLE event IN ACCESS EXCLUSIVE MODE"))
+            await connection.execute(text("LOCK TABLE event, transcript_chunk IN ACCESS EXCLUSIVE MODE"))
         try:
             yield
         finally:
@@ -283,6 +284,28 @@ async def test_callers_of_a_database_that_hangs_are_told_in_time_and_it_goes_on_
         verdict = await verdict_of_writer(store, store.writer.id)
 
     assert verdict.intact
+
+
+async def test_what_waits_to_be_written_is_bounded_and_more_makes_callers_wait(database_url: str) -> None:
+    size = 1024 * 1024
+    big = [
+        Chunk(session="sess1", seq=seq, t0_us=0, t1_us=0, raw_len=size, codec="raw", data=bytes(size))
+        for seq in range(24)
+    ]
+    async with opened(database_url, patience=3) as store:
+        await store.writer.open_connection(records.connection())
+        await store.writer.start_session(records.session(), None)
+        async with hung(database_url):
+            calls = [asyncio.create_task(store.writer.append([chunk])) for chunk in big]
+            await asyncio.sleep(0.5)
+            queued = store.writer._queued
+            answered = [call for call in calls if call.done()]
+        await asyncio.gather(*calls)
+        seqs = [chunk.seq async for chunk in store.reader.chunks("sess1")]
+
+    assert QUEUE_BYTES - 2 * size < queued <= QUEUE_BYTES
+    assert answered == []
+    assert seqs == list(range(24))
 
 
 async def test_a_writer_that_was_closed_refuses(database_url: str) -> None:

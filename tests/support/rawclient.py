@@ -102,7 +102,12 @@ class RawClient:
         return line.removesuffix(b"\r\n")
 
     async def request(
-        self, method: str, path: str, query: Query = [], headers: Sequence[tuple[str, str]] = (), body: bytes = b""  # noqa: B006 - never changed
+        self,
+        method: str,
+        path: str,
+        query: Sequence[tuple[str, str | bytes]] = (),
+        headers: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
     ) -> Answer:
         lines = [f"{method} {target(path, query)} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers]
@@ -192,7 +197,7 @@ class RawClient:
         await self.writer.drain()
 
 
-def target(path: str, query: Query) -> str:
+def target(path: str, query: Sequence[tuple[str, str | bytes]]) -> str:
     pairs = [f"{name}={quote_from_bytes(value) if isinstance(value, bytes) else quote(value)}" for name, value in query]
     return f"{path}?{'&'.join(pairs)}" if pairs else path
 

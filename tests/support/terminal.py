@@ -51,7 +51,7 @@ class Terminal:
         os.close(self._master)
 
     def type(self, text: str | bytes) -> None:
-        """Press keys; "\\r" is Enter, "\\x03" is Ctrl-C."""
+        """Press keys; a carriage return is Enter, the byte 3 is Ctrl-C."""
         os.write(self._master, text.encode() if isinstance(text, str) else text)
 
     def expect(self, pattern: str) -> re.Match[bytes]:

@@ -14,15 +14,15 @@ import sys
 import threading
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 PATIENCE_S = 30.0
 BIN = Path(sys.executable).parent
@@ -139,6 +139,22 @@ class Bastion:
     def running(self, word: str) -> list[dict[str, Any]]:
         """The containers' processes that have a word among their arguments."""
         return [process for process in self.control({"do": "ps"})["processes"] if word in " ".join(process["argv"])]
+
+
+class Starter(Protocol):
+    """Starts a bastion on SQLite, its cluster with some arguments."""
+
+    def __call__(self, *cluster_arguments: str) -> AbstractContextManager[Bastion]: ...
+
+
+@contextmanager
+def started(argv: Sequence[str | bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A program with pipes; killed at the end if it still runs."""
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_until(look: Callable[[], Answer | None]) -> Answer:

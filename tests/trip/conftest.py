@@ -1,20 +1,19 @@
-"""One bastion for all tests of trips on each kind of database."""
+"""One bastion for all tests of trips on each kind of database, and bastions of their own for tests that need them."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bastion.store.migrate import upgrade
 from support.databases import ENGINES, fresh_postgresql, postgresql_server, sqlite_url
-from support.trips import Bastion, running_bastion
+from support.trips import Bastion, Starter, running_bastion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 __all__ = ["postgresql_server"]
 
@@ -32,10 +31,23 @@ def bastion(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         yield stack.enter_context(running_bastion(folder, url))
 
 
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Starter:
+    """Starts a bastion with a cluster as a test wants it."""
+
+    @contextmanager
+    def starter(*cluster_arguments: str) -> Iterator[Bastion]:
+        folder = tmp_path_factory.mktemp("bastion")
+        url = sqlite_url(folder / "bastion.db")
+        asyncio.run(upgrade(url))
+        with running_bastion(folder, url, *cluster_arguments) as bastion:
+            yield bastion
+
+    return starter
+
+
 @pytest.fixture
-def own_bastion(tmp_path: Path) -> Iterator[Bastion]:
+def own_bastion(start: Starter) -> Iterator[Bastion]:
     """A bastion for a test that leaves its cluster or its record as no other test could use it."""
-    url = sqlite_url(tmp_path / "bastion.db")
-    asyncio.run(upgrade(url))
-    with running_bastion(tmp_path, url) as bastion:
+    with start() as bastion:
         yield bastion

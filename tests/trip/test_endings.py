@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.trips import wait_until
+from support.trips import started, wait_until
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
     from support.trips import Bastion
@@ -26,12 +26,11 @@ def sleeping(
     word = f"word-{uuid.uuid4().hex}"
     command = f"echo started; exec sh -c 'sleep 1000; : {word}'"
     argv = bastion.ssh_argv(*options, f"{login}@b", command)
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as ssh:
+    with started(argv) as ssh:
         assert ssh.stdout is not None
         assert ssh.stdout.readline().strip() == b"started"
         wait_until(lambda: bastion.running(word))
         yield ssh, word
-        ssh.kill()
 
 
 def ended(bastion: Bastion, word: str) -> dict[str, Any]:
@@ -68,7 +67,7 @@ def test_the_process_ends_when_the_client_is_killed(bastion: Bastion, options: t
 def test_the_process_ends_when_the_control_master_is_killed(bastion: Bastion) -> None:
     mux = ("-o", f"ControlPath={bastion.folder}/mux-kill")
     argv = bastion.ssh_argv(*mux, "-M", "-N", "web.default@b")
-    with subprocess.Popen(argv) as master:
+    with started(argv) as master:
         wait_until((bastion.folder / "mux-kill").exists)
         with sleeping(bastion, *mux) as (_, first), sleeping(bastion, *mux) as (_, second):
             master.kill()
@@ -80,14 +79,13 @@ def test_the_process_ends_when_the_control_master_is_killed(bastion: Bastion) ->
 def test_the_process_ends_when_one_session_of_a_master_is_left_and_the_others_go_on(bastion: Bastion) -> None:
     mux = ("-o", f"ControlPath={bastion.folder}/mux-one")
     argv = bastion.ssh_argv(*mux, "-M", "-N", "web.default@b")
-    with subprocess.Popen(argv) as master:
+    with started(argv):
         wait_until((bastion.folder / "mux-one").exists)
         with sleeping(bastion, *mux) as (left, first), sleeping(bastion, *mux) as (_, second):
             left.kill()
             wait_until(lambda: not bastion.running(first))
 
             assert bastion.running(second)
-        master.terminate()
 
 
 def test_the_process_ends_when_the_network_dies(bastion: Bastion) -> None:

@@ -1,0 +1,47 @@
+"""When the record cannot be kept nothing goes on, and it is said."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from support.trips import started, wait_until
+
+if TYPE_CHECKING:
+    from support.trips import Bastion
+
+
+def test_a_running_session_is_held_and_then_ended_and_nobody_new_comes_in(own_bastion: Bastion) -> None:
+    bastion = own_bastion
+    argv = bastion.ssh_argv("web.default@b", "while sleep 0.05; do echo tick; done")
+    master = ("-o", f"ControlPath={bastion.folder}/mux")
+    with (
+        started(bastion.ssh_argv(*master, "-M", "-N", "web.default@b")),
+        started(argv) as ssh,
+        closing(sqlite3.connect(bastion.folder / "bastion.db", isolation_level=None)) as other,
+    ):
+        assert ssh.stdout is not None
+        assert ssh.stdout.readline() == b"tick\n"
+        wait_until((bastion.folder / "mux").exists)
+        other.execute("BEGIN EXCLUSIVE")
+
+        refused = bastion.ssh(*master, "web.default@b", "echo ran")
+        output, errors = ssh.communicate(timeout=30)
+
+        assert refused.returncode == 254
+        assert refused.stdout == b""
+        assert b"record cannot be kept" in refused.stderr
+        assert ssh.returncode == 254
+        assert errors == b"bastion: the record of this session could not be kept, so the session was ended\n"
+        assert len(output) <= 65536
+        wait_until(lambda: not bastion.running("tick"))
+
+        other.execute("ROLLBACK")
+        assert bastion.ssh(*master, "web.default@b", "echo back").stdout == b"back\n"
+
+    ended = wait_until(
+        lambda: [one for one in bastion.audit("sessions", "--limit", "10") if one["outcome"] == "unrecorded"]
+    )
+    assert [(one["status"], one["complete"]) for one in ended] == [(254, False)]
+    assert not [one for one in bastion.audit("commands", "--limit", "10") if one["text"] == "echo ran"]
