@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -83,6 +84,8 @@ class Bastion:
 
     folder: Path
     env: dict[str, str]
+    sockets: Path
+    """A folder with a short name: a socket's path must fit 107 bytes."""
     port: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
 
@@ -172,25 +175,43 @@ def wait_until(look: Callable[[], Answer | None]) -> Answer:
 @contextmanager
 def running_bastion(folder: Path, database_url: str, *cluster_arguments: str) -> Iterator[Bastion]:
     """Start a cluster and `bastion serve` on a migrated database, with people, keys and an ssh_config."""
-    bastion = Bastion(folder=folder, env=_environment(folder, database_url))
+    with tempfile.TemporaryDirectory(prefix="mux") as sockets:
+        bastion = Bastion(folder=folder, env=_environment(folder, database_url), sockets=Path(sockets))
+        _prepare(bastion)
+        with _cluster(bastion, cluster_arguments), _serving(bastion):
+            yield bastion
+
+
+def _prepare(bastion: Bastion) -> None:
+    folder = bastion.folder
     (folder / "policy.yaml").write_text(POLICY)
     for name in ("host", "stranger", *PEOPLE):
         _keygen(folder / name)
     for person, group in PEOPLE.items():
         _must(bastion.command("people", "add", person, "--group", group))
         _must(bastion.command("keys", "add", person, stdin=(folder / f"{person}.pub").read_bytes()))
-    (folder / "cluster").mkdir()
-    cluster = [sys.executable, "-m", "bastion.localcluster", "--dir", str(folder / "cluster"), "--until-eof"]
-    with _process([*cluster, *cluster_arguments], bastion.env) as cluster_process:
-        assert cluster_process.stdout is not None
-        assert cluster_process.stdout.readline().startswith("ready ")
-        with _process([str(BIN / "bastion"), "serve"], bastion.env) as process:
-            reader = threading.Thread(target=_read_log, args=(process, bastion.log), daemon=True)
-            reader.start()
-            bastion.port = wait_until(lambda: next((e["port"] for e in bastion.log if e["event"] == "listening"), None))
-            _write_ssh_config(bastion)
-            yield bastion
-        reader.join(10)
+
+
+@contextmanager
+def _cluster(bastion: Bastion, arguments: Sequence[str]) -> Iterator[None]:
+    folder = bastion.folder / "cluster"
+    folder.mkdir()
+    argv = [sys.executable, "-m", "bastion.localcluster", "--dir", str(folder), "--until-eof", *arguments]
+    with _process(argv, bastion.env) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("ready ")
+        yield
+
+
+@contextmanager
+def _serving(bastion: Bastion) -> Iterator[None]:
+    with _process([str(BIN / "bastion"), "serve"], bastion.env) as process:
+        reader = threading.Thread(target=_read_log, args=(process, bastion.log), daemon=True)
+        reader.start()
+        bastion.port = wait_until(lambda: next((e["port"] for e in bastion.log if e["event"] == "listening"), None))
+        _write_ssh_config(bastion)
+        yield
+    reader.join(10)
 
 
 @contextmanager

@@ -65,10 +65,10 @@ def test_the_process_ends_when_the_client_is_killed(bastion: Bastion, options: t
 
 
 def test_the_process_ends_when_the_control_master_is_killed(bastion: Bastion) -> None:
-    mux = ("-o", f"ControlPath={bastion.folder}/mux-kill")
+    mux = ("-o", f"ControlPath={bastion.sockets}/mux-kill")
     argv = bastion.ssh_argv(*mux, "-M", "-N", "web.default@b")
     with started(argv) as master:
-        wait_until((bastion.folder / "mux-kill").exists)
+        wait_until((bastion.sockets / "mux-kill").exists)
         with sleeping(bastion, *mux) as (_, first), sleeping(bastion, *mux) as (_, second):
             master.kill()
             wait_until(lambda: not bastion.running(first) and not bastion.running(second))
@@ -77,10 +77,10 @@ def test_the_process_ends_when_the_control_master_is_killed(bastion: Bastion) ->
 
 
 def test_the_process_ends_when_one_session_of_a_master_is_left_and_the_others_go_on(bastion: Bastion) -> None:
-    mux = ("-o", f"ControlPath={bastion.folder}/mux-one")
+    mux = ("-o", f"ControlPath={bastion.sockets}/mux-one")
     argv = bastion.ssh_argv(*mux, "-M", "-N", "web.default@b")
     with started(argv):
-        wait_until((bastion.folder / "mux-one").exists)
+        wait_until((bastion.sockets / "mux-one").exists)
         with sleeping(bastion, *mux) as (left, first), sleeping(bastion, *mux) as (_, second):
             left.kill()
             wait_until(lambda: not bastion.running(first))

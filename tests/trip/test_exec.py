@@ -166,7 +166,7 @@ def test_a_program_that_a_container_without_a_shell_does_not_have_says_so(bastio
 
 
 def test_sessions_on_one_connection_stand_alone(bastion: Bastion) -> None:
-    master = ["-o", f"ControlPath={bastion.folder}/mux-%C"]
+    master = ["-o", f"ControlPath={bastion.sockets}/mux-%C"]
     bastion.ssh(*master, "-o", "ControlMaster=yes", "-o", "ControlPersist=30", "web.default@b", "true")
     argv = [bastion.ssh_argv(*master, "web.default@b", f"cat; echo end {n} >&2; exit {n}") for n in range(5)]
 

@@ -57,7 +57,7 @@ def test_a_terminals_size_is_recorded_columns_first_and_a_password_never(bastion
         terminal.type("read -rs secret; echo got ${#secret}\r")
         terminal.expect("\n")
         terminal.type("hunter2-hunter2\r")
-        terminal.expect("got 15")
+        terminal.expect("got 15\r\n.*[$#] ")
         terminal.type("echo visible-input\r")
         terminal.expect("[\r\n]visible-input\r\n")
         terminal.type("exit\r")

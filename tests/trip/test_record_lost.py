@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def test_a_running_session_is_held_and_then_ended_and_nobody_new_comes_in(own_bastion: Bastion) -> None:
     bastion = own_bastion
     argv = bastion.ssh_argv("web.default@b", "while sleep 0.05; do echo tick; done")
-    master = ("-o", f"ControlPath={bastion.folder}/mux")
+    master = ("-o", f"ControlPath={bastion.sockets}/mux")
     with (
         started(bastion.ssh_argv(*master, "-M", "-N", "web.default@b")),
         started(argv) as ssh,
@@ -23,7 +23,7 @@ def test_a_running_session_is_held_and_then_ended_and_nobody_new_comes_in(own_ba
     ):
         assert ssh.stdout is not None
         assert ssh.stdout.readline() == b"tick\n"
-        wait_until((bastion.folder / "mux").exists)
+        wait_until((bastion.sockets / "mux").exists)
         other.execute("BEGIN EXCLUSIVE")
 
         refused = bastion.ssh(*master, "web.default@b", "echo ran")
