@@ -122,6 +122,9 @@ class ConsoleLogin:
 
     name: str
 
+    def __str__(self) -> str:
+        return self.name
+
 
 Login = TargetLogin | ConsoleLogin
 

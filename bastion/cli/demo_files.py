@@ -1,4 +1,4 @@
-"""What the demo keeps in its folder: keys, people, policy, ssh_config, env; made once, found again; used by cli.demo."""
+"""What the demo keeps in its folder: keys, people, policy, ssh_config, env; made once, found again; used by demo."""
 
 from __future__ import annotations
 

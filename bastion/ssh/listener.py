@@ -110,8 +110,8 @@ async def listen(address: Address, rooms: Rooms) -> AsyncIterator[Listener]:
     except OSError as error:
         raise BastionError(
             Code.INVALID,
-            f"cannot listen on {address.host} port {address.port}: {error.strerror or error}"
-            " (set BASTION_SSH_HOST and BASTION_SSH_PORT)",
+            f"cannot listen on {address.host} port {address.port}: {error.strerror or error};"
+            " choose another with BASTION_SSH_PORT, or --port of the demo",
         ) from error
     try:
         yield Listener(acceptor, connections)

@@ -87,6 +87,7 @@ class Bastion:
     sockets: Path
     """A folder with a short name: a socket's path must fit 107 bytes."""
     port: int = 0
+    pid: int = 0
     log: list[dict[str, Any]] = field(default_factory=list)
 
     def ssh_argv(self, *arguments: str | bytes, person: str = "alice") -> list[str | bytes]:
@@ -209,6 +210,7 @@ def _serving(bastion: Bastion) -> Iterator[None]:
         reader = threading.Thread(target=_read_log, args=(process, bastion.log), daemon=True)
         reader.start()
         bastion.port = wait_until(lambda: next((e["port"] for e in bastion.log if e["event"] == "listening"), None))
+        bastion.pid = process.pid
         _write_ssh_config(bastion)
         yield
     reader.join(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 from contextlib import contextmanager
@@ -130,3 +131,18 @@ def test_what_a_command_leaves_behind_is_ended_too(bastion: Bastion) -> None:
 
     assert (done.stdout, done.returncode) == (b"done\n", 0)
     wait_until(lambda: not bastion.running(word))
+
+
+def test_a_bastion_that_stops_ends_its_sessions_and_tells_people_why(own_bastion: Bastion) -> None:
+    bastion = own_bastion
+    with sleeping(bastion) as (ssh, word):
+        os.kill(bastion.pid, signal.SIGTERM)
+        _, errors = ssh.communicate(timeout=30)
+
+        assert errors == b"bastion: the bastion is stopping\n"
+        assert ssh.returncode == 255
+        assert (ended(bastion, word)["outcome"], ended(bastion, word)["end_reason"]) == (
+            "hung_up",
+            "the bastion is stopping",
+        )
+        assert not bastion.running(word)
