@@ -1,8 +1,6 @@
 """Real databases for tests, one of each kind; used by tests/store, tests/record and tests/trip.
 
-A conftest gets the fixtures by importing them:
-
-    from support.databases import database_url, empty_database_url, postgresql_server
+tests/conftest.py imports the fixtures, so that every test can ask for them.
 
 `database_url` runs a test once per engine, each time on a fresh database with
 all tables; `empty_database_url` gives one without tables.
@@ -17,6 +15,7 @@ import os
 import uuid
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncpg  # type: ignore[import-untyped] # asyncpg has no types
@@ -29,7 +28,6 @@ from bastion.store.migrate import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -37,13 +35,14 @@ ENGINES = ("sqlite", "postgresql")
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """The URL of a PostgreSQL server's maintenance database."""
     given = os.environ.get("BASTION_TEST_DATABASE_URL")
     if given:
         yield given
         return
-    with started_postgresql(tmp_path_factory.mktemp("postgresql")) as url:
+    # Not in the folder of pytest, of which later runs delete all but the last three, servers or not.
+    with tempfile.TemporaryDirectory(prefix="postgresql") as folder, started_postgresql(Path(folder) / "data") as url:
         yield url
 
 

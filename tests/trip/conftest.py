@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bastion.store.migrate import upgrade
-from support.databases import ENGINES, fresh_postgresql, postgresql_server, sqlite_url
+from support.databases import ENGINES, fresh_postgresql, sqlite_url
 from support.trips import Bastion, Starter, running_bastion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-__all__ = ["postgresql_server"]
 
 
 @pytest.fixture(scope="session", params=ENGINES)

@@ -1,7 +1,0 @@
-"""The databases that the tests of the store run on."""
-
-from __future__ import annotations
-
-from support.databases import database_url, empty_database_url, postgresql_server
-
-__all__ = ["database_url", "empty_database_url", "postgresql_server"]
