@@ -85,10 +85,11 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
         closed = await store.writer.begin()
         if closed:
             log.warning("sessions.incomplete", count=closed)
+        recorder = Recorder(store.writer)
         trips = Trips(
             pods=KubePods(cluster),
             audit=store.writer,
-            recorder=Recorder(store.writer),
+            recorder=recorder,
             policy=policy,
             clock=clock,
             new_id=new_id,
@@ -122,6 +123,7 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
                 unfinished = await tasks.drain()
                 log.info("stopped", unfinished=unfinished)
         await tasks.drain()  # what ended with the last connections
+        await recorder.drain()
 
 
 async def serve(settings: Settings, ready: Callable[[Listener], None]) -> None:

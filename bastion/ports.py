@@ -111,11 +111,19 @@ class Pods(Protocol):
         ...
 
 
-class Tap(Protocol):
-    """Sees every event of a session before it is forwarded; raising withholds the event and ends the session."""
+class Gate(Protocol):
+    """Holds an event back until it may be forwarded."""
 
-    async def on_event(self, at_us: int, event: SessionEvent) -> None:
-        """Take an event; `at_us` is microseconds since the session's start. Returns when it may go on."""
+    async def passed(self) -> None:
+        """Return when the event may go on; raising withholds it and ends the session."""
+        ...
+
+
+class Tap(Protocol):
+    """Sees every event of a session before it is forwarded."""
+
+    def take(self, at_us: int, event: SessionEvent) -> Gate:
+        """Take an event, at once and in order; `at_us` is microseconds since the session's start."""
         ...
 
 

@@ -1,14 +1,17 @@
 """The tap that keeps evidence: takes each event of a session before it is forwarded; opened by session for each trip.
 
-What was taken is durable within 250 ms or 64 KiB, whichever comes first: a chunk is written
-200 ms after its first byte, or when it has 32 KiB, and whoever would have more
-than 64 KiB on the way waits. So a bastion that is killed loses no more than
-that, and no process in a pod runs ahead of its record.
+An event is taken at once and in order; its gate opens when it may be forwarded. What was
+forwarded is durable within 250 ms or 64 KiB, whichever comes first: what was taken is
+written 200 ms after its first byte, or when it is 32 KiB, and the gate of an event
+stays shut while forwarding it would put more than 64 KiB ahead of the record. So a bastion that
+is killed loses no more than that. Behind shut gates more is taken while a commit
+runs (the caller bounds how much), so that bulk output shares commits.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bastion.capture.echo import EchoGate, Hidden, Released
@@ -25,7 +28,10 @@ if TYPE_CHECKING:
     from bastion.ports import AuditLog
 
 MAX_LOSS_BYTES = 64 * 1024
-"""How much of a session may have been taken and not be durable."""
+"""How much of a session may have been forwarded and not be durable."""
+
+CHUNK_BYTES = 64 * 1024
+"""A chunk is full when it has this many encoded bytes."""
 
 FLUSH_BYTES = 32 * 1024
 FLUSH_AFTER_S = 0.2
@@ -59,9 +65,10 @@ class Recording:
         self._session = session
         self._taker = taker
         self._work = work  # keeps the running flushes alive, whatever becomes of their session
-        self._buffer = _Buffer()
+        self._buffers = [_Buffer()]  # the last one takes, those before it are full
         self._seq = 0
-        self._at_risk = 0  # payload bytes that were taken and are not durable
+        self._taken = 0  # payload bytes, from the beginning
+        self._durable = 0  # of those
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._due = False  # what is buffered must be written now
@@ -69,31 +76,49 @@ class Recording:
         self._error: BastionError | None = None
         self._closed = False
 
-    async def on_event(self, at_us: int, event: SessionEvent) -> None:
-        """Take an event; returns when it may be forwarded. Raises BastionError(RECORD_UNAVAILABLE)."""
-        size = len(event.data) if isinstance(event, Input | Output) else 0
-        while self._error is None and self._at_risk and self._at_risk + size > MAX_LOSS_BYTES:
+    def take(self, at_us: int, event: SessionEvent) -> Gate:
+        """Take an event; its gate raises BastionError(RECORD_UNAVAILABLE) if it cannot be kept."""
+        before = self._taken
+        if self._error is None and not self._closed:
+            for frame in self._taker.take(at_us, event):
+                self._add(frame)
+            if self._waiting >= FLUSH_BYTES:
+                self._flush()
+            elif self._waiting and self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self._flush)
+        return Gate(self, self._taken if self._taken > before else 0)  # what is not kept waits for nothing
+
+    async def settled(self, taken: int) -> None:
+        """Return when all but the last 64 KiB of what was taken up to there is durable. Raises RECORD_UNAVAILABLE."""
+        while self._error is None and taken - self._durable > MAX_LOSS_BYTES:
             self._flush()
             self._settled.clear()
             await self._settled.wait()
-        self._raise_if_over()
-        for frame in self._taker.take(at_us, event):
-            self._buffer.add(frame)
-            self._at_risk += len(frame.data)
-        if self._buffer.size >= FLUSH_BYTES:
-            self._flush()
-        elif self._buffer.size and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_AFTER_S, self._flush)
+        if self._error is not None:
+            raise self._told()
+        if self._closed:
+            raise BastionError(Code.RECORD_UNAVAILABLE, _UNAVAILABLE, detail="the recording is closed")
 
     async def close(self) -> None:
         """Make everything that was taken durable; goes on if its caller is cancelled. Raises RECORD_UNAVAILABLE."""
         self._closed = True
-        while self._error is None and (self._buffer.size or self._flushing is not None):
+        while self._error is None and (self._waiting or self._flushing is not None):
             self._flush()
             if self._flushing is not None:
                 await asyncio.shield(self._flushing)
         if self._error is not None:
             raise self._told()
+
+    @property
+    def _waiting(self) -> int:
+        """Encoded bytes that nobody is writing yet."""
+        return sum(buffer.size for buffer in self._buffers)
+
+    def _add(self, frame: Frame) -> None:
+        if self._buffers[-1].size >= CHUNK_BYTES:
+            self._buffers.append(_Buffer())
+        self._buffers[-1].add(frame)
+        self._taken += len(frame.data)
 
     def _flush(self) -> None:
         """Begin to write what is buffered; if that is under way already, have it go on with what came since."""
@@ -101,7 +126,7 @@ class Recording:
             self._timer.cancel()
             self._timer = None
         self._due = True
-        if self._flushing is None and self._error is None and self._buffer.size:
+        if self._flushing is None and self._error is None and self._waiting:
             self._flushing = asyncio.create_task(self._write(), name=f"flush {self._session}")
             self._work.add(self._flushing)
             self._flushing.add_done_callback(self._work.discard)
@@ -109,36 +134,43 @@ class Recording:
     async def _write(self) -> None:
         """Write what is buffered, and again for as long as more of it is due."""
         try:
-            while self._buffer.size and self._due:
+            while self._waiting and self._due:
                 self._due = False
-                payload = self._buffer.payload
-                await self._audit.append([await self._next_chunk()])
-                self._at_risk -= payload
+                taken = self._taken
+                await self._audit.append(await self._next_chunks())
+                self._durable = taken
                 self._settled.set()
         except BastionError as error:
             self._error = error
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing may go on unrecorded
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing may go on unrecorded
             self._error = BastionError(Code.RECORD_UNAVAILABLE, _UNAVAILABLE, detail=repr(error))
         finally:
             self._flushing = None
             self._settled.set()
 
-    async def _next_chunk(self) -> Chunk:
-        full, self._buffer = self._buffer, _Buffer()
-        seq, self._seq = self._seq, self._seq + 1
-        if full.size <= _INLINE_BYTES:
-            return full.chunk(self._session, seq)
-        return await asyncio.to_thread(full.chunk, self._session, seq)
-
-    def _raise_if_over(self) -> None:
-        if self._error is not None:
-            raise self._told()
-        if self._closed:
-            raise BastionError(Code.RECORD_UNAVAILABLE, _UNAVAILABLE, detail="the recording is closed")
+    async def _next_chunks(self) -> list[Chunk]:
+        full, self._buffers = self._buffers, [_Buffer()]
+        first, self._seq = self._seq, self._seq + len(full)
+        numbered = list(enumerate(full, first))
+        if sum(buffer.size for buffer in full) <= _INLINE_BYTES:
+            return [buffer.chunk(self._session, seq) for seq, buffer in numbered]
+        return await asyncio.to_thread(lambda: [buffer.chunk(self._session, seq) for seq, buffer in numbered])
 
     def _told(self) -> BastionError:
         assert self._error is not None
         return BastionError(Code.RECORD_UNAVAILABLE, _UNAVAILABLE, detail=str(self._error))
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Implements `ports.Gate` for what a recording took up to some byte."""
+
+    recording: Recording
+    taken: int
+
+    async def passed(self) -> None:
+        """Return when the event may be forwarded. Raises BastionError(RECORD_UNAVAILABLE)."""
+        await self.recording.settled(self.taken)
 
 
 class _Buffer:
@@ -147,7 +179,6 @@ class _Buffer:
     def __init__(self) -> None:
         self._frames = bytearray()
         self._t0_us = self._t1_us = 0
-        self.payload = 0  # bytes of data in the frames
 
     @property
     def size(self) -> int:
@@ -160,7 +191,6 @@ class _Buffer:
             self._t0_us = self._t1_us = frame.at_us
         self._frames += encode_frame(frame, self._t1_us)
         self._t1_us = max(self._t1_us, frame.at_us)
-        self.payload += len(frame.data)
 
     def chunk(self, session: str, seq: int) -> Chunk:
         """All of it as a chunk; compresses, so a big one belongs into a thread."""

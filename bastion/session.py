@@ -11,7 +11,6 @@ it is ended.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -224,8 +223,7 @@ class Trips:
     async def _exec(self, work: Work, taps: Taps, count: Count) -> Exited | HungUp:
         async with self.pods.exec(work.session.target, work.request, work.admitted.identity) as stream:
             end = await relay(work.client, stream, taps, count)
-            with contextlib.suppress(BastionError):  # a record that cannot be kept shows when it is closed
-                await taps.on_event(end)
+            taps.take(end)
             return end
 
     async def _close_recording(self, recording: Recording, verdict: lifecycle.Ending) -> tuple[lifecycle.Ending, bool]:

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 
+from bastion import lifecycle
 from bastion.events import ClientEvent, HungUp, Input, InputClosed, Output, Resized, Signalled
 from bastion.model import Action, Pty, Stream, WindowSize
 from bastion.session import Asked, Refusal
 from bastion.ssh import environment
+from bastion.ssh.guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +50,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         self._env: dict[str, str] = {}
         self._refused_env: list[str] = []
         self._asked: Asked | None = None
+        self._subsystem = ""
         self._events: deque[ClientEvent] = deque()
         self._waiting = 0
         self._paused_reading = False
@@ -62,6 +65,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         """Take the channel."""
         self._chan = chan
 
+    @guarded(answer=False)
     def pty_requested(self, term_type: str, term_size: tuple[int, int, int, int], term_modes: object) -> bool:
         """Take a terminal, once and before the start."""
         del term_modes  # a pod exec cannot set them
@@ -71,6 +75,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         self._pty = Pty(term=environment.terminal(term_type), size=size)
         return True
 
+    @guarded(answer=False)
     def env_requested(self, name: str, value: str) -> bool:
         """Take what the allow-list lets pass; the rest is refused quietly and recorded by name."""
         if environment.passes(name, value):
@@ -80,31 +85,39 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             self._refused_env.append(name[:64])
         return False
 
+    @guarded(answer=False)
     def shell_requested(self) -> bool:
         """Begin a shell."""
         return self._ask(None)
 
+    @guarded(answer=False)
     def command_requested(self, command: bytes) -> bool:
         """Begin a command."""
         return self._ask(command)
 
+    @guarded(answer=False)
     def subsystem_requested(self, subsystem: str) -> bool:
-        """Refuse: there is no subsystem here yet."""
-        reason = f"the {subsystem[:32]} subsystem is not offered; to copy files use ssh … 'cat file' or tar"
-        self.notice(reason)
-        action = Action.SFTP_READ if subsystem == "sftp" else f"subsystem:{subsystem[:32]}"
-        self._refuse(Refusal(action=action, rule="subsystem", reason=reason))
-        return False
+        """Take the request, to refuse it with words: a client whose request fails shows none."""
+        self._subsystem = subsystem[:32]
+        return True
 
+    @guarded(answer=False)
     def break_received(self, msec: int) -> bool:
         """Refuse: a pod exec has no break."""
         del msec
         return False
 
+    @guarded(answer=None)
     def session_started(self) -> None:
         """Begin the trip, now that the client knows its request was taken."""
-        assert self._asked is not None
-        self._start(self, self._asked)
+        if self._asked is not None:
+            self._start(self, self._asked)
+            return
+        reason = f"the {self._subsystem} subsystem is not offered; to copy files use tar or cat as a command"
+        action = Action.SFTP_READ if self._subsystem == "sftp" else f"subsystem:{self._subsystem}"
+        self._refuse(Refusal(action=action, rule="subsystem", reason=reason))
+        self.notice(reason)
+        self.exit(lifecycle.DENIED)
 
     def _ask(self, command: bytes | None) -> bool:
         self._asked = Asked(
@@ -117,6 +130,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
 
     # --- what the person does ---
 
+    @guarded(answer=None)
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Queue input; stop reading when too much waits."""
         del datatype
@@ -128,12 +142,14 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             self._chan.pause_reading()
         self._wake.set()
 
+    @guarded(answer=True)
     def eof_received(self) -> bool:
         """Queue the end of input; the channel stays open for output."""
         self._events.append(InputClosed())
         self._wake.set()
         return True
 
+    @guarded(answer=None)
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
         """Queue a size; the last one wins, and one of zero is no size."""
         del pixwidth, pixheight
@@ -146,15 +162,18 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             self._events.append(size)
         self._wake.set()
 
+    @guarded(answer=None)
     def signal_received(self, signal: str) -> None:
         """Queue a signal."""
         self._events.append(Signalled(signal[:16]))
         self._wake.set()
 
+    @guarded(answer=None)
     def close_received(self) -> None:
         """The person closed the channel without waiting for its end."""
         self.hang_up("the client closed the session")
 
+    @guarded(answer=None)
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection ended under the channel."""
         self.hang_up(f"the connection was lost ({exc})" if exc else "the client closed the session")

@@ -19,6 +19,7 @@ from bastion.model import Action, AuditEvent, ConnectionRecord, Credential, Outc
 from bastion.session import Refusal, Visitor
 from bastion.ssh import overrides
 from bastion.ssh.channel import SessionChannel
+from bastion.ssh.guard import guarded, guarded_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -108,6 +109,7 @@ class Connection(asyncssh.SSHServer):
         """No questions."""
         return False
 
+    @guarded_async(answer=False)
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         """Whether somebody has that key. A mere offer asks too: the last answer before success counts."""
         self._proof = None
@@ -196,27 +198,33 @@ class Connection(asyncssh.SSHServer):
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "not authenticated")
         return overrides.pod_channel(self._conn), SessionChannel(self._start, self._refuse)
 
+    @guarded(answer=False)
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
         """Refuse ssh -L, -W and -D."""
         del orig_host, orig_port
         return self._refuse_forward(f"to {dest_host[:253]}:{dest_port}")
 
+    @guarded(answer=False)
     def unix_connection_requested(self, dest_path: str) -> bool:
         """Refuse ssh -L to a socket."""
         return self._refuse_forward(f"to {dest_path[:253]}")
 
+    @guarded(answer=False)
     def server_requested(self, listen_host: str, listen_port: int) -> bool:
         """Refuse ssh -R."""
         return self._refuse_forward(f"from {listen_host[:253]}:{listen_port}")
 
+    @guarded(answer=False)
     def unix_server_requested(self, listen_path: str) -> bool:
         """Refuse ssh -R of a socket."""
         return self._refuse_forward(f"from {listen_path[:253]}")
 
+    @guarded(answer=False)
     def tun_requested(self, unit: int | None) -> bool:
         """Refuse ssh -w."""
         return self._refuse_forward(f"of tunnel {unit}")
 
+    @guarded(answer=False)
     def tap_requested(self, unit: int | None) -> bool:
         """Refuse ssh -w in ethernet mode."""
         return self._refuse_forward(f"of tunnel {unit}")
@@ -230,6 +238,7 @@ class Connection(asyncssh.SSHServer):
         """Close the connection once what was sent on it is gone."""
         self._conn.close()
 
+    @guarded(answer=None)
     def connection_lost(self, exc: Exception | None) -> None:
         """Write down an attempt that never became a login."""
         attempts = self._attempts

@@ -33,6 +33,7 @@ def test_the_algorithms_are_the_good_ones_curve25519_first(bastion: Bastion) -> 
         "curve25519-sha256",
         "curve25519-sha256@libssh.org",
         "mlkem768x25519-sha256",
+        "ext-info-s",
         "kex-strict-s-v00@openssh.com",
     }
     assert proposal["host key algorithms"] == ["ssh-ed25519"]
@@ -91,6 +92,6 @@ def test_a_client_with_too_many_keys_is_told_so(bastion: Bastion, tmp_path: obje
 def test_a_subsystem_is_refused_with_words_whatever_its_name(bastion: Bastion, subsystem: bytes) -> None:
     done = bastion.ssh("-s", "web.default@b", subsystem)
 
-    assert done.returncode == 255
+    assert done.returncode == 254
     assert done.stderr.startswith(b"bastion: the ")
     assert done.stdout == b""
