@@ -31,6 +31,10 @@ INPUT_LIMIT = 256 * 1024
 ONE_INPUT = 32 * 1024
 """The most bytes of one Input event."""
 
+SMALLEST_WEIGHT = 512
+"""What an Input counts for at least: many small ones cost more than their bytes."""
+
+MAX_EVENTS = 10_000
 MAX_REFUSED_NAMES = 50
 LARGEST_SIZE = 0xFFFF
 
@@ -135,8 +139,9 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         """Queue input; stop reading when too much waits."""
         del datatype
         for at in range(0, len(data), ONE_INPUT):
-            self._events.append(Input(data[at : at + ONE_INPUT]))
-        self._waiting += len(data)
+            event = Input(data[at : at + ONE_INPUT])
+            self._events.append(event)
+            self._waiting += _weight(event)
         if self._waiting >= INPUT_LIMIT and not self._paused_reading:
             self._paused_reading = True
             self._chan.pause_reading()
@@ -159,14 +164,12 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         if self._events and isinstance(self._events[-1], Resized):
             self._events[-1] = size
         else:
-            self._events.append(size)
-        self._wake.set()
+            self._add(size)
 
     @guarded(answer=None)
     def signal_received(self, signal: str) -> None:
         """Queue a signal."""
-        self._events.append(Signalled(signal[:16]))
-        self._wake.set()
+        self._add(Signalled(signal[:16]))
 
     @guarded(answer=None)
     def close_received(self) -> None:
@@ -184,6 +187,11 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         if not self._gone.done():
             self._gone.set_result(HungUp(reason))
 
+    def _add(self, event: Resized | Signalled) -> None:
+        if len(self._events) < MAX_EVENTS:  # a flood of them means nothing, and must cost nothing
+            self._events.append(event)
+            self._wake.set()
+
     # --- ports.Client ---
 
     async def next_event(self) -> ClientEvent:
@@ -193,7 +201,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             await self._wake.wait()
         event = self._events.popleft()
         if isinstance(event, Input):
-            self._waiting -= len(event.data)
+            self._waiting -= _weight(event)
             if self._paused_reading and self._waiting < INPUT_LIMIT // 2:
                 self._paused_reading = False
                 self._chan.resume_reading()
@@ -230,3 +238,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
     def _send(self, data: bytes, stream: Stream) -> None:
         with contextlib.suppress(OSError):  # the person is gone: hung_up says so
             self._chan.write(data, asyncssh.EXTENDED_DATA_STDERR if stream is Stream.STDERR else None)
+
+
+def _weight(event: Input) -> int:
+    return max(len(event.data), SMALLEST_WEIGHT)
