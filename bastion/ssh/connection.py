@@ -87,6 +87,7 @@ class Connection(asyncssh.SSHServer):
         """Take the connection."""
         self._conn = conn
         overrides.hold_when_full(conn)
+        overrides.suit_dropbear(conn)
         host, port = conn.get_extra_info("peername")[:2]
         self._source = Source(host=host, port=port)
 

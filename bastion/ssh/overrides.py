@@ -2,6 +2,7 @@
 
     PodChannel          exec commands that are not UTF-8, refused env and subsystem requests that are seen,
                         a close that is noticed while reading is paused, a send buffer that waits for the socket
+    suit_dropbear       one more MAC for a client that has none of ours
     hold_when_full      the connection's half of that: asyncssh ignores a full socket, so a client with a big
                         window that stops reading would be buffered without bound
 
@@ -35,6 +36,8 @@ _READ_IN: dict[Callable[..., Any], str] = {
     SSHServerChannel._process_close: "65c1f876b753b91a",
     SSHServerChannel._flush_send_buf: "3f11e9dc27c58b18",
     SSHServerConnection.create_server_channel: "b008e7eebd09049c",
+    SSHConnection._recv_version: "05573b0ac8886bf3",
+    SSHConnection._send_kexinit: "275ddc818b59f44b",
     SSHConnection.pause_writing: "a69ec7dae4f504a2",
     SSHConnection.resume_writing: "a324675672f6b924",
 }
@@ -133,6 +136,25 @@ def hold_when_full(connection: asyncssh.SSHServerConnection) -> None:
 
     held.pause_writing = pause_writing
     held.resume_writing = resume_writing
+
+
+def suit_dropbear(connection: asyncssh.SSHServerConnection) -> None:
+    """Offer hmac-sha2-256 to dropbear, and to nobody else.
+
+    Dropbear 2022.83 has no encrypt-then-MAC and, as Debian builds it, no GCM. Its chacha20-poly1305 would be open
+    to prefix truncation (CVE-2023-48795), because it does not know the strict key exchange yet; AES-CTR with this
+    MAC is not.
+    """
+    changed = cast("Any", connection)
+    send_kexinit = connection._send_kexinit
+
+    def send_suited_kexinit() -> None:
+        mac = b"hmac-sha2-256"
+        if connection._client_version.startswith(b"SSH-2.0-dropbear") and mac not in changed._mac_algs:
+            changed._mac_algs = [*changed._mac_algs, mac]
+        send_kexinit()
+
+    changed._send_kexinit = send_suited_kexinit
 
 
 def check() -> None:
