@@ -23,6 +23,7 @@ from bastion.errors import BastionError, Code
 from bastion.pods import api
 from bastion.pods.kube import KubePods
 from bastion.recorder import Recorder
+from bastion.refusals import Refusals
 from bastion.session import Trips
 from bastion.ssh.connection import Rooms
 from bastion.ssh.listener import Address, listen
@@ -86,9 +87,11 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
         if closed:
             log.warning("sessions.incomplete", count=closed)
         recorder = Recorder(store.writer)
+        refusals = Refusals(store.writer, clock=clock, new_id=new_id, log=log, start=tasks.start)
         trips = Trips(
             pods=KubePods(cluster),
             audit=store.writer,
+            refusals=refusals,
             recorder=recorder,
             policy=policy,
             clock=clock,
@@ -99,6 +102,7 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
         rooms = Rooms(
             identities=store.access,
             audit=store.writer,
+            refusals=refusals,
             trips=trips,
             clock=clock,
             new_id=new_id,
@@ -123,6 +127,7 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
                 unfinished = await tasks.drain()
                 log.info("stopped", unfinished=unfinished)
         await tasks.drain()  # what ended with the last connections
+        await refusals.close()
         await recorder.drain()
 
 

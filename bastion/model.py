@@ -64,6 +64,10 @@ class Person:
     groups: frozenset[str] = frozenset()
 
 
+RESERVED_SUBJECTS = frozenset({"reaper"})
+"""Nobody's: `bastion:reaper` is who ends leftover processes in the cluster, and a person would get its rights."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """What proved the person on a connection: never the secret, only its public name.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from bastion import strictyaml
 from bastion.errors import BastionError, Code
-from bastion.model import Action, RecordRules
+from bastion.model import RESERVED_SUBJECTS, Action, RecordRules
 from bastion.policy import Binding, Policy, Role, Rule
 
 if TYPE_CHECKING:
@@ -134,9 +134,17 @@ def _binding(value: Value, roles: set[str]) -> Binding:
             value.wrong(f"{value.name} needs {due}")
     role = fields["role"].text()
     if role not in roles:
-        fields["role"].wrong(f"there is no role {role!r}{strictyaml.nearest(role, roles)}")
-    subjects = _texts(fields["subjects"], _SUBJECT, "be group:NAME or person:SUBJECT")
-    return Binding(role=role, subjects=frozenset(subjects))
+        known = strictyaml.nearest(role, roles) if roles else "; known are none"
+        fields["role"].wrong(f"there is no role {role!r}{known}")
+    return Binding(role=role, subjects=frozenset(map(_subject, fields["subjects"].items())))
+
+
+def _subject(value: Value) -> str:
+    text = _text(value, _SUBJECT, "be group:NAME or person:SUBJECT")
+    kind, _, name = text.partition(":")
+    if kind == "person" and name in RESERVED_SUBJECTS:
+        value.wrong(f"the subject {name} is reserved for what ends leftover processes; bind another")
+    return text
 
 
 def _texts(value: Value, pattern: re.Pattern[str], must: str) -> tuple[str, ...]:

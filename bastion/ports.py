@@ -53,6 +53,11 @@ class Client(Protocol):
         """Return once the person is gone, ahead of anything they sent before that is still waiting."""
         ...
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether `hung_up` has something to tell."""
+        ...
+
     async def write(self, output: Output) -> None:
         """Send bytes; returns when more may be sent (back-pressure). Bytes to a person who left are dropped."""
         ...

@@ -3,7 +3,8 @@
 An event is taken at once and in order; its gate opens when it may be forwarded. What was
 forwarded is durable within 250 ms or 64 KiB, whichever comes first: what was taken is
 written 200 ms after its first byte, or when it is 32 KiB, and the gate of an event
-stays shut while forwarding it would put more than 64 KiB ahead of the record. So a bastion that
+stays shut while forwarding it would put more than 64 KiB ahead of the record, and while
+anything waits for its commit for longer than 250 ms. So a bastion that
 is killed loses no more than that. Behind shut gates more is taken while a commit
 runs (the caller bounds how much), so that bulk output shares commits.
 """
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 MAX_LOSS_BYTES = 64 * 1024
 """How much of a session may have been forwarded and not be durable."""
+
+MAX_LOSS_S = 0.25
+"""For how long something forwarded may not be durable before nothing more is."""
 
 CHUNK_BYTES = 64 * 1024
 """A chunk is full when it has this many encoded bytes."""
@@ -69,6 +73,8 @@ class Recording:
         self._seq = 0
         self._taken = 0  # payload bytes, from the beginning
         self._durable = 0  # of those
+        self._at_risk_since: float | None = None  # when the oldest that is not durable was taken
+        self._since_last_flush: float | None = None  # the same for what is not being written yet
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._due = False  # what is buffered must be written now
@@ -90,7 +96,7 @@ class Recording:
 
     async def settled(self, taken: int) -> None:
         """Return when all but the last 64 KiB of what was taken up to there is durable. Raises RECORD_UNAVAILABLE."""
-        while self._error is None and taken - self._durable > MAX_LOSS_BYTES:
+        while self._error is None and taken > self._durable and self._is_too_much(taken):
             self._flush()
             self._settled.clear()
             await self._settled.wait()
@@ -114,11 +120,22 @@ class Recording:
         """Encoded bytes that nobody is writing yet."""
         return sum(buffer.size for buffer in self._buffers)
 
+    def _is_too_much(self, taken: int) -> bool:
+        """Whether forwarding what was taken up to there could lose more than the bound."""
+        if taken - self._durable > MAX_LOSS_BYTES:
+            return True
+        now = asyncio.get_running_loop().time()
+        return self._at_risk_since is not None and now - self._at_risk_since > MAX_LOSS_S
+
     def _add(self, frame: Frame) -> None:
         if self._buffers[-1].size >= CHUNK_BYTES:
             self._buffers.append(_Buffer())
         self._buffers[-1].add(frame)
         self._taken += len(frame.data)
+        if self._since_last_flush is None:
+            self._since_last_flush = asyncio.get_running_loop().time()
+        if self._at_risk_since is None:
+            self._at_risk_since = self._since_last_flush
 
     def _flush(self) -> None:
         """Begin to write what is buffered; if that is under way already, have it go on with what came since."""
@@ -136,9 +153,10 @@ class Recording:
         try:
             while self._waiting and self._due:
                 self._due = False
-                taken = self._taken
+                taken, self._since_last_flush = self._taken, None
                 await self._audit.append(await self._next_chunks())
                 self._durable = taken
+                self._at_risk_since = self._since_last_flush
                 self._settled.set()
         except BastionError as error:
             self._error = error

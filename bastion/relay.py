@@ -8,15 +8,15 @@ gates have opened.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from bastion.events import Exited, HungUp, Input
+from bastion.events import Exited, Input
 
 if TYPE_CHECKING:
     from bastion.events import Output
     from bastion.ports import Client, ExecStream
     from bastion.taps import Gates, Taps
+    from bastion.trip import Count
 
     Taken = tuple[Output, Gates] | Exited
 
@@ -24,48 +24,16 @@ AHEAD = 16
 """Outputs of at most 32 KiB that may wait for their gates."""
 
 
-@dataclass(slots=True)
-class Count:
-    """What passed, in bytes."""
+async def relay(client: Client, stream: ExecStream, taps: Taps, count: Count) -> Exited:
+    """Pass events both ways until the pod's stream ends. Raises what a tap raises.
 
-    bytes_in: int = 0
-    bytes_out: int = 0
-
-
-async def relay(client: Client, stream: ExecStream, taps: Taps, count: Count) -> Exited | HungUp:
-    """Pass events both ways until the pod's stream ends or the person is gone. Raises what a tap raises."""
+    Whoever calls it cancels it when the person is gone; nothing they sent is passed on after that.
+    """
     taken: asyncio.Queue[Taken] = asyncio.Queue(AHEAD)
-
-    async def take() -> NoReturn:
-        while True:
-            event = await stream.next_event()
-            if isinstance(event, Exited):
-                await taken.put(event)
-                await asyncio.Event().wait()  # the end is told by `down`, behind the output before it
-            else:
-                await taken.put((event, taps.take(event)))
-
-    async def down() -> Exited:
-        while not isinstance(next_one := await taken.get(), Exited):
-            output, gates = next_one
-            await gates.passed()
-            count.bytes_out += len(output.data)
-            await client.write(output)
-        return next_one
-
-    async def up() -> NoReturn:
-        while True:
-            event = await client.next_event()
-            await taps.take(event).passed()
-            if isinstance(event, Input):
-                count.bytes_in += len(event.data)
-            await stream.send(event)
-
-    ends: list[asyncio.Task[Exited | HungUp]] = [
-        asyncio.create_task(down(), name="session-down"),
-        asyncio.create_task(take(), name="session-take"),
-        asyncio.create_task(up(), name="session-up"),
-        asyncio.create_task(client.hung_up(), name="session-gone"),
+    ends: list[asyncio.Task[Exited]] = [
+        asyncio.create_task(_down(client, taken, count), name="session-down"),
+        asyncio.create_task(_take(stream, taps, taken), name="session-take"),
+        asyncio.create_task(_up(client, stream, taps, count), name="session-up"),
     ]
     try:
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -74,3 +42,36 @@ async def relay(client: Client, stream: ExecStream, taps: Taps, count: Count) ->
         for task in ends:
             task.cancel()
         await asyncio.gather(*ends, return_exceptions=True)
+
+
+async def _take(stream: ExecStream, taps: Taps, taken: asyncio.Queue[Taken]) -> NoReturn:
+    """Show the taps what the pod says, ahead of what is forwarded."""
+    while True:
+        event = await stream.next_event()
+        if isinstance(event, Exited):
+            await taken.put(event)
+            await asyncio.Event().wait()  # the end is told by `_down`, behind the output before it
+        else:
+            await taken.put((event, taps.take(event)))
+
+
+async def _down(client: Client, taken: asyncio.Queue[Taken], count: Count) -> Exited:
+    """Forward what the pod said, in order, each once its gates have opened."""
+    while not isinstance(next_one := await taken.get(), Exited):
+        output, gates = next_one
+        await gates.passed()
+        count.bytes_out += len(output.data)
+        await client.write(output)
+    return next_one
+
+
+async def _up(client: Client, stream: ExecStream, taps: Taps, count: Count) -> NoReturn:
+    """Forward what the person does, until they are gone."""
+    while True:
+        event = await client.next_event()
+        await taps.take(event).passed()
+        if client.is_gone:
+            await asyncio.Event().wait()  # until it is cancelled
+        if isinstance(event, Input):
+            count.bytes_in += len(event.data)
+        await stream.send(event)

@@ -12,26 +12,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
-from bastion import lifecycle, login, policy
+from bastion import lifecycle, login, policy, trip
 from bastion.errors import BastionError, Code
-from bastion.model import (
-    Action,
-    Allow,
-    AuditEvent,
-    CommandEnd,
-    CommandRecord,
-    ConsoleLogin,
-    Deny,
-    ExecRequest,
-    KubeIdentity,
-    Outcome,
-    SessionEnd,
-    SessionRecord,
-)
-from bastion.relay import Count, relay
+from bastion.model import RESERVED_SUBJECTS, Action, ConsoleLogin, Deny, ExecRequest, KubeIdentity, Outcome
+from bastion.relay import relay
 from bastion.taps import Taps
+from bastion.trip import Admitted, Count, Refusal, Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -39,70 +27,31 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from bastion.events import Exited, HungUp
-    from bastion.model import Credential, Person, Pty, Resolved, Source
+    from bastion.model import SessionRecord
     from bastion.policy import Policy
     from bastion.ports import AuditLog, Client, Clock, Pods, Recorder, Recording
+    from bastion.refusals import Refusals
+    from bastion.trip import Asked, Begun, Visitor
 
 REAP_WITHIN_S = 40.0
 CLOSE_WITHIN_S = 10.0
 RETRY_END_S = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visitor:
-    """Who stands at the door: a person, proved on a recorded connection."""
-
-    connection: str
-    person: Person
-    credential: Credential
-    source: Source
-    login: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """What was asked for on a channel: a shell (command is None) or a command."""
-
-    command: bytes | None
-    pty: Pty | None
-    env: tuple[tuple[str, str], ...] = ()
-    refused_env: tuple[str, ...] = ()
-
-    @property
-    def action(self) -> Action:
-        """The action a role must allow for this."""
-        return Action.SHELL if self.command is None else Action.EXEC
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """A decision for, with everything that led to it."""
-
-    resolved: Resolved
-    allow: Allow
-    identity: KubeIdentity
-    reviewed: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """What a person was refused, by which rule, in which words."""
-
-    action: str
-    rule: str
-    reason: str
-    outcome: Outcome = Outcome.DENIED
+TRIES = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A session whose row is committed, and the person at its other end."""
+    """A session whose rows are committed, and the person at its other end."""
 
-    session: SessionRecord
-    command: CommandRecord | None
+    begun: Begun
     request: ExecRequest
     admitted: Admitted
     client: Client
+
+    @property
+    def session(self) -> SessionRecord:
+        """The session's row."""
+        return self.begun.session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +63,7 @@ class Trips:
 
     pods: Pods
     audit: AuditLog
+    refusals: Refusals
     recorder: Recorder
     policy: Policy
     clock: Clock
@@ -136,49 +86,44 @@ class Trips:
         client.exit(status)
 
     async def refuse(self, visitor: Visitor, refusal: Refusal) -> None:
-        """Write down that a person was refused. Raises BastionError(RECORD_UNAVAILABLE)."""
-        await self.audit.event(
-            AuditEvent(
-                id=self.new_id(),
-                at=self.clock.now(),
-                type="session.refused",
-                outcome=refusal.outcome,
-                actor=f"person:{visitor.person.subject}",
-                person=visitor.person.subject,
-                credential=visitor.credential.id,
-                source=visitor.source.host,
-                connection=visitor.connection,
-                login=visitor.login,
-                action=refusal.action,
-                rule=refusal.rule,
-                reason=refusal.reason,
-                **_place(visitor.login),
-            )
-        )
+        """Write down that a person was refused."""
+        await self.refusals.write(trip.refused(visitor, refusal, self._stamp()))
 
     async def _run(self, visitor: Visitor, asked: Asked, client: Client) -> int:
         try:
             admitted = await self._admit(visitor, asked.action)
         except BastionError as error:
-            if error.code is not Code.RECORD_UNAVAILABLE:
-                await self.refuse(visitor, _refusal(asked.action, error))
+            await self.refuse(visitor, trip.refusal_of(asked.action, error))
             raise
         if isinstance(admitted, Deny):
             await self.refuse(visitor, Refusal(action=asked.action, rule=admitted.rule, reason=admitted.reason))
             client.notice(f"denied: {admitted.reason}")
             return lifecycle.DENIED
-        session = self._session_record(visitor, asked, admitted)
-        command = self._command_record(session, asked)
-        await self.audit.start_session(session, command)
+        if client.is_gone:
+            return lifecycle.BROKEN  # before anything began
+        begun = trip.begun(visitor, asked, admitted, self._stamp(), self.new_id())
+        await self._begin(begun, visitor)
+        session = begun.session
         if asked.pty is not None and admitted.resolved.chosen_from:
             client.notice(f"{session.target.pod} of {admitted.resolved.chosen_from}")
         request = ExecRequest(command=asked.command, pty=asked.pty, env=asked.env, marker=session.id)
-        return await self._work(
-            Work(session=session, command=command, request=request, admitted=admitted, client=client)
-        )
+        return await self._work(Work(begun=begun, request=request, admitted=admitted, client=client))
+
+    async def _begin(self, begun: Begun, visitor: Visitor) -> None:
+        """Write down that a session begins, or see to it that it is closed if it turns out to be written after all."""
+        try:
+            await self.audit.start_session(begun.session, begun.command)
+        except BastionError as error:
+            rows = trip.ended(begun, lifecycle.ending(error), Count(), complete=True, at=self.clock.now())
+            work = self._insist(lambda: self.audit.end_session(*rows), "refused session", tries=TRIES)
+            self.later(work, f"end-{begun.session.id}")
+            await self.refuse(visitor, trip.refusal_of(begun.session.action, error))
+            raise
 
     async def _admit(self, visitor: Visitor, action: Action) -> Admitted | Deny:
         """Decide: by namespace first, so that nobody learns what is in one they have no rule for."""
+        if visitor.person.subject in RESERVED_SUBJECTS:
+            return Deny(rule="reserved-subject", reason=f"nobody may be called {visitor.person.subject}")
         where = login.parse(visitor.login)
         if isinstance(where, ConsoleLogin):
             raise BastionError(
@@ -194,7 +139,13 @@ class Trips:
             return decision
         identity = KubeIdentity(user=f"bastion:{visitor.person.subject}", groups=decision.kubernetes_groups)
         reviewed = await self.pods.review(resolved.target, identity)
-        return Admitted(resolved=resolved, allow=decision, identity=identity, reviewed=reviewed)
+        return Admitted(
+            resolved=resolved,
+            allow=decision,
+            identity=identity,
+            reviewed=reviewed,
+            policy_digest=self.policy.digest,
+        )
 
     async def _work(self, work: Work) -> int:
         """Do what a committed session is for, then close its record."""
@@ -210,8 +161,11 @@ class Trips:
 
     async def _outcome(self, work: Work, taps: Taps, count: Count) -> Exited | HungUp | BastionError:
         """What ended the session: every failure is a value here, so that its record is always closed."""
+        going = asyncio.create_task(self._exec(work, taps, count), name="session-exec")
+        gone = asyncio.create_task(work.client.hung_up(), name="session-gone")
         try:
-            return await self._exec(work, taps, count)
+            await asyncio.wait({going, gone}, return_when=asyncio.FIRST_COMPLETED)
+            end = going.result() if going.done() else gone.result()  # the pod's own end comes first
         except BastionError as error:
             return error
         except Exception:
@@ -219,12 +173,16 @@ class Trips:
             return BastionError(
                 Code.STREAM_BROKEN, "something went wrong inside the bastion; its operators can see what"
             )
+        finally:
+            for task in (going, gone):
+                task.cancel()
+            await asyncio.gather(going, gone, return_exceptions=True)
+        taps.take(end)
+        return end
 
-    async def _exec(self, work: Work, taps: Taps, count: Count) -> Exited | HungUp:
+    async def _exec(self, work: Work, taps: Taps, count: Count) -> Exited:
         async with self.pods.exec(work.session.target, work.request, work.admitted.identity) as stream:
-            end = await relay(work.client, stream, taps, count)
-            taps.take(end)
-            return end
+            return await relay(work.client, stream, taps, count)
 
     async def _close_recording(self, recording: Recording, verdict: lifecycle.Ending) -> tuple[lifecycle.Ending, bool]:
         """Make the transcript durable; a transcript that is not makes the session UNRECORDED."""
@@ -240,24 +198,16 @@ class Trips:
         return verdict, verdict.outcome is not Outcome.UNRECORDED
 
     async def _write_end(self, work: Work, verdict: lifecycle.Ending, count: Count, *, complete: bool) -> None:
-        session, command = work.session, work.command
-        now = self.clock.now()
-        end = SessionEnd(
-            session=session.id,
-            status=verdict.status,
-            outcome=verdict.outcome,
-            reason=verdict.reason,
-            bytes_in=count.bytes_in,
-            bytes_out=count.bytes_out,
-            complete=complete,
-            ended_at=now,
-        )
-        ended = CommandEnd(command=command.id, status=verdict.status, ended_at=now) if command else None
+        """Write down how a session ended. Raises RECORD_UNAVAILABLE where the person is yet to be told."""
+        session, now = work.session, self.clock.now()
+        rows = trip.ended(work.begun, verdict, count, complete=complete, at=now)
         try:
-            await self.audit.end_session(end, ended)
-        except BastionError:
-            self.later(self._insist(lambda: self.audit.end_session(end, ended), "end"), f"end-{session.id}")
-            if verdict.outcome is not Outcome.UNRECORDED:  # of which the person was told
+            await self.audit.end_session(*rows)
+        except BastionError as error:
+            told = verdict if verdict.outcome is Outcome.UNRECORDED else lifecycle.ending(error)
+            late = trip.ended(work.begun, told, count, complete=complete, at=now)
+            self.later(self._insist(lambda: self.audit.end_session(*late), "end"), f"end-{session.id}")
+            if told is not verdict:
                 raise
         self.log.info(
             "session",
@@ -276,84 +226,39 @@ class Trips:
             complete=complete,
         )
 
-    async def _insist(self, write: Callable[[], Awaitable[None]], what: str) -> None:
+    async def _insist(self, write: Callable[[], Awaitable[None]], what: str, *, tries: int | None = None) -> None:
         """Write what must be written once it can be; what stays open at the end is closed by the next start."""
-        while True:
+        tried = 0
+        while tries is None or tried < tries:
+            tried += 1
             try:
                 return await write()
             except BastionError as error:
                 self.log.warning("record.waits", what=what, error=str(error))
+                if error.code is Code.CONFLICT:  # there is another of it, and will be
+                    return None
             await asyncio.sleep(RETRY_END_S)
+        return None
 
     async def _reap(self, session: SessionRecord, outcome: Outcome) -> None:
         """End what the session left in the pod, and say so in the record."""
         try:
             async with asyncio.timeout(REAP_WITHIN_S):
                 reaped = await self.pods.reap(session.target, session.id)
-        except (BastionError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is told: what is left is never passed over
             if _nothing_can_be_left(error, outcome):
                 return
-            event = self._about(session, "session.not_reaped", Outcome.FAILED, str(error))
+            event = trip.told(session, "session.not_reaped", Outcome.FAILED, str(error), self._stamp())
         else:
             if not reaped.ended and not reaped.left:
                 return
             done = Outcome.FAILED if reaped.left else Outcome.SUCCESS
-            said = f"ended {reaped.ended} processes" + (f", {reaped.left} would not end" if reaped.left else "")
-            event = self._about(session, "session.reaped", done, said)
+            said = f"processes ended: {reaped.ended}" + (f", still there: {reaped.left}" if reaped.left else "")
+            event = trip.told(session, "session.reaped", done, said, self._stamp())
         await self._insist(lambda: self.audit.event(event), "event")
 
-    def _session_record(self, visitor: Visitor, asked: Asked, admitted: Admitted) -> SessionRecord:
-        return SessionRecord(
-            id=self.new_id(),
-            connection=visitor.connection,
-            person=visitor.person.subject,
-            credential=visitor.credential,
-            source=visitor.source,
-            login=visitor.login,
-            action=asked.action,
-            target=admitted.resolved.target,
-            role=admitted.allow.role,
-            rule=admitted.allow.rule,
-            reason=admitted.reviewed,
-            policy_digest=self.policy.digest,
-            pty=asked.pty,
-            refused_env=asked.refused_env,
-            record_input=admitted.allow.record.input,
-            started_at=self.clock.now(),
-        )
-
-    def _command_record(self, session: SessionRecord, asked: Asked) -> CommandRecord | None:
-        if asked.command is None:
-            return None
-        return CommandRecord(
-            id=self.new_id(),
-            session=session.id,
-            seq=0,
-            kind="exec",
-            source="request",
-            text=asked.command,
-            started_at=session.started_at,
-        )
-
-    def _about(self, session: SessionRecord, kind: str, outcome: Outcome, reason: str) -> AuditEvent:
-        return AuditEvent(
-            id=self.new_id(),
-            at=self.clock.now(),
-            type=kind,
-            outcome=outcome,
-            actor="system",
-            person=session.person,
-            session=session.id,
-            namespace=session.target.namespace,
-            pod=session.target.pod,
-            container=session.target.container,
-            reason=reason,
-        )
-
-
-def _refusal(action: str, error: BastionError) -> Refusal:
-    outcome = Outcome.DENIED if error.code in lifecycle.REFUSALS else Outcome.FAILED
-    return Refusal(action=action, rule=str(error.code), reason=error.user_message, outcome=outcome)
+    def _stamp(self) -> Stamp:
+        return Stamp(id=self.new_id(), at=self.clock.now())
 
 
 def _nothing_can_be_left(error: BaseException, outcome: Outcome) -> bool:
@@ -362,20 +267,3 @@ def _nothing_can_be_left(error: BaseException, outcome: Outcome) -> bool:
     return code in {Code.TARGET_MISSING, Code.TARGET_NOT_RUNNING} or (
         code is Code.NO_SHELL and outcome in {Outcome.EXITED, Outcome.NOT_STARTED}
     )
-
-
-class _Place(TypedDict, total=False):
-    namespace: str
-    pod: str
-    container: str
-
-
-def _place(text: str) -> _Place:
-    """Where a login leads, as far as it says, for events about a target that was not reached."""
-    try:
-        where = login.parse(text)
-    except BastionError:
-        return {}
-    if isinstance(where, ConsoleLogin):
-        return {}
-    return {"namespace": where.namespace, "pod": where.name, "container": where.container}

@@ -72,7 +72,7 @@ class SshSettings(_Group):
     """Seconds of silence after which a client is asked whether it is there."""
 
     keepalive_count: Annotated[int, Field(ge=1)] = 3
-    """Unanswered questions after which a client is gone: with 15 s each, its processes outlive it by 45 s at most."""
+    """Questions that may go unanswered; at the next a client is gone, so after 60 s of silence with 15 s each."""
 
     max_auth_tries: Annotated[int, Field(ge=1)] = 6
     """Refused keys after which a connection is closed; what OpenSSH allows."""

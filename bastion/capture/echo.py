@@ -18,7 +18,7 @@ from bastion.capture.escapes import Tokenizer, What
 MAX_LINE = 4096
 """Bytes of a line that are held; a longer line is hidden."""
 
-_MAX_WAITING = 64  # lines that wait for their echo; the oldest is hidden when there are more
+_MAX_WAITING = 64  # what waits for an echo, or behind something that does; the oldest line is hidden when there is more
 _BUCKET = 8
 _ENTER = b"\r\n"
 _BREAKS = b"\x03\x04\x1a\x1c"  # ^C ^D ^Z ^\ end a line without running it
@@ -72,10 +72,10 @@ class _Line:
             low = (self.keys - 1) // _BUCKET * _BUCKET + 1
             self.verdict = Hidden(f"{low}-{low + _BUCKET - 1}")
 
-    def see(self, byte: int) -> None:
-        """A visible byte of output."""
-        if self.shown < len(self.text) and self.text[self.shown] == byte:
-            self.shown += 1
+    def see(self, data: bytes) -> None:
+        """Visible bytes of output."""
+        if self.text.startswith(data, self.shown):
+            self.shown += len(data)
         else:
             self.fail()
 
@@ -95,9 +95,12 @@ class EchoGate:
 
     def typed(self, data: bytes) -> list[Released | Hidden]:
         """The person typed; returns what is decided now, in the order of typing."""
+        verdicts: list[Released | Hidden] = []
         for byte in data:
             self._key(byte)
-        return self._decided()
+            if len(self._waiting) > _MAX_WAITING:
+                verdicts += self._decided()
+        return verdicts + self._decided()
 
     def shown(self, data: bytes) -> list[Released | Hidden]:
         """The terminal showed output; returns what is decided now."""
@@ -114,7 +117,7 @@ class EchoGate:
         control = byte < 0x20 or byte == 0x7F  # noqa: PLR2004 - C0 and DEL
         if line is None:
             if control and byte != _ESC:
-                self._waiting.append(Released(key))
+                self._release(key)
                 return
             line = _Line()
             self._waiting.append(line)
@@ -126,7 +129,7 @@ class EchoGate:
         elif key in _BREAKS:
             line.end(key)
             line.fail()
-            self._waiting.append(Released(key))
+            self._release(key)
         else:
             line.key(byte, plain=False)
 
@@ -134,9 +137,12 @@ class EchoGate:
         last = self._waiting[-1] if self._waiting else None
         return last if isinstance(last, _Line) and not last.ended_by else None
 
+    def _release(self, key: bytes) -> None:
+        self._waiting.append(Released(key))
+        self._bound()
+
     def _bound(self) -> None:
-        undecided = self._undecided()
-        if len(undecided) > _MAX_WAITING:
+        if len(self._waiting) > _MAX_WAITING and (undecided := self._undecided()):
             undecided[0].fail()
 
     def _undecided(self) -> list[_Line]:
@@ -144,9 +150,8 @@ class EchoGate:
 
     def _see(self, what: What, data: bytes) -> None:
         if what is What.TEXT:
-            for byte in data:
-                for line in self._undecided():
-                    line.see(byte)
+            for line in self._undecided():
+                line.see(data)
         elif what is What.CONTROL and data != _BELL:
             for line in self._undecided():
                 if data in _ENTER:

@@ -1,7 +1,7 @@
 """The lines that a terminal's output makes, as plain text; used by cli.audit for `export --format text`.
 
 It follows what happens on one line (return, backspace, tab, erase, moves to
-the left and right); what a full-screen program draws on the second screen is left out.
+the left and right). What a program draws on the second screen is left out, and a line says so in its place.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ MAX_COLUMNS = 16_384
 
 _TAB = 8
 _CSI = re.compile(rb"\x1b\[([0-9]{0,4})(?:;[0-9]*)*([CDGKP@])")
+_LINE_ENDS = {b"\n", b"\v", b"\f"}
+_OTHER_LINE = re.compile(rb"\x1b(?:\[[0-9;]{0,20}[ABEFHdf]|[DEM])")
 _SECOND_SCREEN = re.compile(rb"\x1b\[\?(?:47|1047|1049)([hl])")
 
 
@@ -32,6 +34,8 @@ class LineRenderer:
         self._cells: list[str] = []
         self._column = 0
         self._second_screen = False
+        self._not_shown = 0  # lines with text on the second screen
+        self._on_new_line = True  # of the second screen
 
     def feed(self, data: bytes) -> Iterator[str]:
         """The lines that this piece finishes, without their ends."""
@@ -41,6 +45,7 @@ class LineRenderer:
     def finish(self) -> Iterator[str]:
         """The last line, if it has no end."""
         yield from self._write(self._decoder.decode(b"", final=True))
+        yield from self._leave_second_screen()
         if self._cells:
             yield self._take()
 
@@ -51,11 +56,26 @@ class LineRenderer:
         yield from self._write(self._decoder.decode(b"", final=True))
         if token.what is What.CONTROL:
             yield from self._control(token.data)
+        elif screen := _SECOND_SCREEN.fullmatch(token.data):
+            if screen[1] == b"l":
+                yield from self._leave_second_screen()
+            self._second_screen = screen[1] == b"h"
+        elif self._second_screen:
+            self._on_new_line |= _OTHER_LINE.fullmatch(token.data) is not None
         elif token.what is What.CSI:
             self._csi(token.data)
 
+    def _leave_second_screen(self) -> Iterator[str]:
+        if self._not_shown:
+            lines = "1 line" if self._not_shown == 1 else f"{self._not_shown} lines"
+            yield f"[alternate screen: {lines} not shown; see play]"
+        self._not_shown, self._on_new_line = 0, True
+
     def _write(self, text: str) -> Iterator[str]:
         if self._second_screen:
+            if text and self._on_new_line:
+                self._not_shown += 1
+                self._on_new_line = False
             return
         for char in text:
             if self._column >= MAX_COLUMNS:
@@ -69,6 +89,7 @@ class LineRenderer:
 
     def _control(self, data: bytes) -> Iterator[str]:
         if self._second_screen:
+            self._on_new_line |= data in _LINE_ENDS
             return
         match data:
             case b"\n":
@@ -83,11 +104,8 @@ class LineRenderer:
                 pass
 
     def _csi(self, data: bytes) -> None:
-        if screen := _SECOND_SCREEN.fullmatch(data):
-            self._second_screen = screen[1] == b"h"
-            return
         found = _CSI.fullmatch(data)
-        if found is None or self._second_screen:
+        if found is None:
             return
         count = int(found[1] or b"0")
         match found[2]:

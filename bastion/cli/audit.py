@@ -72,7 +72,10 @@ def _url(ctx: click.Context) -> str:
 
 @click.group()
 def audit() -> None:
-    """Ask the record: who ran what, where, when, who allowed it, and whether the record is whole."""
+    """Ask the record: who ran what, where, when, who allowed it, and whether the record is whole.
+
+    A terminal shows of a list what fits its width; a pipe and --json get all of it.
+    """
 
 
 @audit.command()
@@ -110,10 +113,11 @@ def events(ctx: click.Context, /, *, limit: int, as_json: bool, **options: Any) 
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
 def show(ctx: click.Context, session: str, *, as_json: bool) -> None:
-    """Show one session on one page, and verify its chain. SESSION may be the beginning of an id."""
+    """Show one session on one page, and verify its chain: status 1 if it is broken. SESSION may begin an id."""
     from bastion.cli import audit_page  # noqa: PLC0415 - as in `_which`
 
-    asyncio.run(audit_page.show(_url(ctx), session, as_json=as_json))
+    if not asyncio.run(audit_page.show(_url(ctx), session, as_json=as_json)):
+        ctx.exit(1)
 
 
 @audit.command()

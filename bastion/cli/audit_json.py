@@ -35,7 +35,7 @@ def text(data: bytes) -> dict[str, str]:
 
 
 def session(view: SessionView) -> dict[str, Any]:
-    """A session; what is not known yet is null."""
+    """A session; what is not known is null."""
     record, end = view.record, view.end
     return {
         "id": record.id,
@@ -64,8 +64,8 @@ def session(view: SessionView) -> dict[str, Any]:
         "status": end.status if end else None,
         "outcome": end.outcome.value if end else None,
         "end_reason": end.reason if end else None,
-        "bytes_in": end.bytes_in if end else None,
-        "bytes_out": end.bytes_out if end else None,
+        "bytes_in": view.bytes_in,
+        "bytes_out": view.bytes_out,
         "complete": end.complete if end else None,
     }
 

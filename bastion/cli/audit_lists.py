@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bastion.cli import audit_json, output
+from bastion.cli.output import Column
 from bastion.printable import line_of_bytes
 from bastion.store import open_reader
 
@@ -42,9 +43,30 @@ async def events(url: str, which: Filter, *, limit: int, as_json: bool) -> None:
     _print(found, limit, audit_json.event if as_json else None, EVENT_COLUMNS, event_cells)
 
 
-SESSION_COLUMNS = ("started (utc)", "session", "person", "target", "action", "status")
-COMMAND_COLUMNS = ("started (utc)", "session", "person", "target", "status", "command")
-EVENT_COLUMNS = ("at (utc)", "event", "outcome", "person", "target", "why")
+SESSION_COLUMNS = (
+    Column("started (utc)"),
+    Column("session"),
+    Column("person", least=7, rank=1),
+    Column("target", least=10, rank=2),
+    Column("action", rank=4),
+    Column("status", rank=3),
+)
+COMMAND_COLUMNS = (
+    Column("started (utc)"),
+    Column("session"),
+    Column("person", least=7, rank=2),
+    Column("target", least=10, rank=3),
+    Column("status", rank=4),
+    Column("command", least=7, rank=1),
+)
+EVENT_COLUMNS = (
+    Column("at (utc)"),
+    Column("event"),
+    Column("outcome", rank=4),
+    Column("person", least=7, rank=1),
+    Column("target", least=10, rank=3),
+    Column("why", least=16, rank=2),
+)
 
 
 def session_cells(view: SessionView) -> Sequence[str]:
@@ -94,7 +116,7 @@ def _print(
     found: Sequence[Any],
     limit: int,
     as_object: Callable[[Any], dict[str, Any]] | None,
-    columns: Sequence[str],
+    columns: Sequence[Column],
     cells: Callable[[Any], Sequence[str]],
 ) -> None:
     shown = found[:limit]
@@ -104,4 +126,5 @@ def _print(
     else:
         output.print_table(columns, [cells(view) for view in shown], empty="Nothing of that kind is in the record.")
     if len(found) > limit:
-        click.echo(f"There are more than these {limit}: see --limit, --since, --until.", err=True)
+        these = "this one" if limit == 1 else f"these {limit}"
+        click.echo(f"There are more than {these}: see --limit, --since, --until.", err=True)

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 _MOST_COMMANDS = 100
 
 
-async def show(url: str, prefix: str, *, as_json: bool) -> None:
-    """Print a session. Raises BastionError: NOT_FOUND, CONFLICT (several begin so), as `open_reader`."""
+async def show(url: str, prefix: str, *, as_json: bool) -> bool:
+    """Print a session; returns whether its chain holds.
+
+    Raises BastionError: NOT_FOUND, CONFLICT (several begin so), as `open_reader`.
+    """
     async with open_reader(url) as reader:
         view = await reader.session(prefix)
         commands = await reader.commands(Filter(), limit=_MOST_COMMANDS + 1, session=view.record.id)
@@ -33,13 +36,14 @@ async def show(url: str, prefix: str, *, as_json: bool) -> None:
         value = audit_json.session(view)
         value["commands"] = [audit_json.command(command) for command in reversed(commands)]
         click.echo(audit_json.dump(value | {"chain": audit_json.verdict(found)}))
-        return
+        return found.intact
     for label, text in _lines(view, found):
         click.echo(f"{label:<10}{line(text)}" if text else "")
     for command in reversed(commands[:_MOST_COMMANDS]):
         click.echo(_command_line(command))
     if len(commands) > _MOST_COMMANDS:
         click.echo(f"  … and more: bastion audit commands --person {line(view.record.person)}")
+    return found.intact
 
 
 async def _verify(reader: Reader, session: str) -> Verdict:
@@ -68,7 +72,7 @@ def _lines(view: SessionView, found: Verdict) -> Iterator[tuple[str, str]]:
         yield "Ended", f"{when(end.ended_at)} UTC after {lasted}, status {end.status}, {end.outcome}"
         if end.reason:
             yield "Because", end.reason
-        yield "Bytes", f"{end.bytes_in} in, {end.bytes_out} out" if end.complete else "not known"
+        yield "Bytes", f"{view.bytes_in} in, {view.bytes_out} out" if end.complete else "not known"
         yield "Record", "complete" if end.complete else "incomplete: output may have passed that is not in it"
     yield "Chain", f"broken at {found.broken}" if found.broken else f"verified, {found.head.length} links"
 

@@ -27,7 +27,7 @@ def demo(cli: Cli, folder: Path, port: int) -> None:
     """Run everything on this machine: an embedded cluster, the bastion, a SQLite record. Ctrl-C ends it."""
     del cli  # the demo has settings of its own
     folder = folder.absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make(folder)
     with _cluster(folder / "cluster") as cluster:
         from bastion import app, logs  # noqa: PLC0415 - a second of imports, while the cluster starts
         from bastion.cli import demo_files  # noqa: PLC0415 - as above
@@ -38,6 +38,15 @@ def demo(cli: Cli, folder: Path, port: int) -> None:
         asyncio.run(
             app.serve(settings, lambda listener: click.echo(demo_files.welcome(folder, listener.port), err=False))
         )
+
+
+def _make(folder: Path) -> None:
+    """Make the folder and that of the cluster in it. Raises BastionError(INVALID) if it cannot be."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / "cluster").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise BastionError(Code.INVALID, f"--dir {folder}: {error.strerror}") from error
 
 
 @contextmanager

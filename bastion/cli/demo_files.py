@@ -57,7 +57,6 @@ Host {hosts}
     StrictHostKeyChecking yes
     IdentitiesOnly yes
     IdentityAgent none
-    LogLevel ERROR
 """
 _HOST = """
 Host {host}

@@ -9,6 +9,7 @@ import click
 
 from bastion.cli import output
 from bastion.cli.accounts import Name, opened, told
+from bastion.cli.output import Column
 from bastion.model import Credential
 
 if TYPE_CHECKING:
@@ -69,7 +70,12 @@ def list_(cli: Cli, person: str | None, *, as_json: bool) -> None:
         output.print_json(rows)
         return
     output.print_table(
-        ("person", "fingerprint", "comment", "state"),
+        (
+            Column("person", least=7),
+            Column("fingerprint", folds=True),
+            Column("comment", least=7, rank=1),
+            Column("state"),
+        ),
         [
             (f"{row['person']}", f"{row['credential']}", f"{row['comment']}", "locked" if row["locked"] else "")
             for row in rows

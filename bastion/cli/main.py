@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bastion.errors import BastionError, Code
+from bastion.printable import line
 
 if TYPE_CHECKING:
     from bastion.settings import Settings
@@ -44,6 +45,9 @@ EXIT_OF: dict[Code, int] = {
     Code.CONFLICT: 1,
 }
 """The exit status of a command that fails with a code."""
+
+_WRITING = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What writing to an output that is open fails with."""
 
 _COMMANDS = {
     "serve": "Let people in by ssh.",
@@ -105,6 +109,9 @@ def bastion(ctx: click.Context, config: Path | None) -> None:
 
 def main() -> int:
     """Run the command line; the exit status of the process."""
+    if sys.__stdout__ is None:  # the next file to be opened, such as the database, would stand in its place
+        click.echo("bastion: standard output is closed: send it to /dev/null if it is not wanted", err=True)
+        return USAGE
     try:
         status = bastion.main(standalone_mode=False)
         sys.stdout.flush()
@@ -117,7 +124,7 @@ def _failed(error: Exception) -> int:
     """Say what went wrong in one line on stderr, and return the exit status."""
     match error:
         case BastionError():
-            click.echo(f"bastion: {error.user_message}", err=True)
+            click.echo(f"bastion: {_words(error)}", err=True)
             return EXIT_OF[error.code]
         case click.exceptions.NoArgsIsHelpError():
             error.show()
@@ -127,12 +134,21 @@ def _failed(error: Exception) -> int:
             return error.exit_code
         case click.Abort():  # what click makes of Ctrl-C
             return INTERRUPTED
-        case OSError(errno=errno.EPIPE):
-            # Whoever read our output has enough. What is still buffered goes nowhere, or Python complains at its end.
+        case OSError(filename=None, errno=number) if number in _WRITING:
+            # What is still buffered goes nowhere, or Python complains at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if number != errno.EPIPE:  # whoever read our output has enough
+                click.echo(f"bastion: the output cannot be written: {error.strerror}", err=True)
             return 1
         case _:
             return _bug(error)
+
+
+def _words(error: BastionError) -> str:
+    """The error's sentence. Who runs commands is an operator, and is told what the database said."""
+    if error.code is Code.RECORD_UNAVAILABLE and error.detail:
+        return f"the database cannot be used: {line(' '.join(error.detail.split()))}"
+    return error.user_message
 
 
 def _bug(error: Exception) -> int:

@@ -9,6 +9,9 @@ import click
 
 from bastion.cli import output
 from bastion.cli.accounts import Name, opened, told
+from bastion.cli.output import Column
+from bastion.errors import BastionError, Code
+from bastion.model import RESERVED_SUBJECTS
 
 if TYPE_CHECKING:
     from bastion.cli.main import Cli
@@ -25,6 +28,10 @@ def people() -> None:
 @click.pass_obj
 def add(cli: Cli, subject: str, groups: tuple[str, ...]) -> None:
     """Add a person; their keys come with `bastion keys add`."""
+    if subject in RESERVED_SUBJECTS:
+        raise BastionError(
+            Code.INVALID, f"the subject {subject} is reserved for what ends leftover processes: choose another."
+        )
 
     async def change() -> None:
         async with opened(cli) as access:
@@ -54,7 +61,7 @@ def list_(cli: Cli, *, as_json: bool) -> None:
         output.print_json(rows)
         return
     output.print_table(
-        ("person", "groups", "state"),
+        (Column("person", least=10), Column("groups", least=10, folds=True), Column("state")),
         [(f"{row['person']}", _words(row["groups"]), "locked" if row["locked"] else "") for row in rows],
         empty="There is nobody yet: bastion people add SUBJECT --group GROUP",
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bastion.cli import output
+from bastion.cli.output import Column
 from bastion.model import Action
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def check(file: Path) -> None:
 
     read = policyfile.load(file)
     output.print_table(
-        ("role", "rule", "namespaces", "pods", "containers", "actions"),
+        [Column(name, least=7, folds=True) for name in ("role", "rule", "namespaces", "pods", "containers", "actions")],
         [_row(role, rule) for role in read.roles for rule in (*role.allow, *role.deny)],
         empty="The policy has no rules: nobody may do anything.",
     )

@@ -9,9 +9,12 @@ speak v4 only and lose the server's reason when it refuses.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import ssl
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlencode
 
@@ -128,21 +131,40 @@ async def connect(kubeconfig: str | None, context: str | None) -> AsyncIterator[
     configuration = client.Configuration()
     try:
         if kubeconfig:
+            _check_is_there(kubeconfig)
             await config.load_kube_config(
                 config_file=kubeconfig, context=context, client_configuration=configuration, persist_config=False
             )
         else:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the library left it untyped
-    except (config.ConfigException, OSError, ValueError) as error:
+        api = Api(configuration)
+    except Exception as error:
+        # Whatever it is: a file with other contents makes the library fail in any place, with any error.
         where = f"kubeconfig {kubeconfig}" if kubeconfig else "the in-cluster configuration"
         raise BastionError(
-            Code.INVALID, f"{where} cannot be used: {error} (set BASTION_KUBERNETES_KUBECONFIG)"
+            Code.INVALID, f"{where} cannot be used: {_cause(error)} (set BASTION_KUBERNETES_KUBECONFIG)"
         ) from error
-    api = Api(configuration)
     try:
         yield api
     finally:
         await api.aclose()
+
+
+def _check_is_there(kubeconfig: str) -> None:
+    """Raises FileNotFoundError if none of the files is there: several stand in one text, as in KUBECONFIG."""
+    if not any(path and Path(path).expanduser().exists() for path in kubeconfig.split(os.pathsep)):
+        raise FileNotFoundError(errno.ENOENT, "no such file")
+
+
+def _cause(error: Exception) -> str:
+    """Why a configuration cannot be used, on one line."""
+    match error:
+        case OSError(strerror=str(cause)):
+            return f"{error.filename}: {cause}" if error.filename else cause
+        case config.ConfigException():
+            return str(error).partition("{")[0]  # an entry of the file may follow, with its token
+        case _:
+            return f"it is not understood as a kubeconfig ({type(error).__name__})"
 
 
 def unavailable(detail: str) -> BastionError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from kubernetes_asyncio import client
@@ -30,6 +31,14 @@ REAPER = KubeIdentity(user="bastion:reaper")
 REAP_WITHIN_S = 30.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """Which streams of a process are wanted; output always is."""
+
+    stdin: bool
+    tty: bool
+
+
 class KubePods:
     """One cluster."""
 
@@ -37,7 +46,7 @@ class KubePods:
         self._api = api
         self._resolver = Resolver(api)
         self._reviews = client.AuthorizationV1Api(api.typed)
-        self._protocol = remotecommand.V5
+        self._protocols = (remotecommand.V5, remotecommand.V4)
 
     async def resolve(self, login: TargetLogin) -> Resolved:
         """Find the container a login means. Raises BastionError (TARGET_*, CLUSTER_*)."""
@@ -97,7 +106,7 @@ class KubePods:
         plan = boot.Boot(argv=reaper.argv(marker), ready=b"", framed_input=False)
         said = b""
         async with asyncio.timeout(REAP_WITHIN_S):
-            stream = await self._open(target, plan, REAPER, tty=False, stdin=False)
+            stream = await self._open(target, lambda _: plan, REAPER, Streams(stdin=False, tty=False))
             try:
                 while not isinstance(event := await stream.next_event(), Exited):
                     said += event.data if event.stream is Stream.STDOUT else b""
@@ -117,12 +126,8 @@ class KubePods:
         identity: KubeIdentity,
         plan_of: Callable[[ExecRequest, str], Boot],
     ) -> WebSocketExec:
-        plan = plan_of(request, self._protocol)
-        try:
-            stream = await self._open(target, plan, identity, tty=request.pty is not None, stdin=True)
-        except _OlderServerError:
-            self._protocol = remotecommand.V4
-            return await self._start(target, request, identity, plan_of)
+        streams = Streams(stdin=True, tty=request.pty is not None)
+        stream = await self._open(target, lambda protocol: plan_of(request, protocol), identity, streams)
         try:
             await stream.started()
             if request.pty is not None and request.pty.size.cols and request.pty.size.rows:
@@ -133,24 +138,43 @@ class KubePods:
         return stream
 
     async def _open(
-        self, target: Target, plan: Boot, identity: KubeIdentity, *, tty: bool, stdin: bool
+        self, target: Target, plan_of: Callable[[str], Boot], identity: KubeIdentity, streams: Streams
+    ) -> WebSocketExec:
+        """Open a stream in v5, or in v4 where v5 is refused before anything runs.
+
+        What worked is tried first the next time, so that an upgraded API server, or a proxy that once refused
+        for a reason of its own, is spoken to in v5 again.
+        """
+        first, second = self._protocols
+        try:
+            return await self._open_in(first, target, plan_of(first), identity, streams)
+        except _OtherProtocolError as error:
+            try:
+                stream = await self._open_in(second, target, plan_of(second), identity, streams)
+            except _OtherProtocolError:
+                _raise_refusal(error.refused, target)
+            self._protocols = (second, first)
+            return stream
+
+    async def _open_in(
+        self, protocol: str, target: Target, plan: Boot, identity: KubeIdentity, streams: Streams
     ) -> WebSocketExec:
         query = [
             *(("command", argument) for argument in plan.argv),
-            ("stdin", str(stdin).lower()),
+            ("stdin", str(streams.stdin).lower()),
             ("stdout", "true"),
-            ("stderr", str(not tty).lower()),
-            ("tty", str(tty).lower()),
+            ("stderr", str(not streams.tty).lower()),
+            ("tty", str(streams.tty).lower()),
             ("container", target.container),
         ]
         path = ("api", "v1", "namespaces", target.namespace, "pods", target.pod, "exec")
         try:
-            ws = await self._api.open_stream(path, query, self._protocol, identity)
+            ws = await self._api.open_stream(path, query, protocol, identity)
         except Refused as refused:
-            if self._protocol == remotecommand.V5 and refused.status in {400, 403} and not refused.body:
-                raise _OlderServerError from refused
+            if refused.status in {400, 403} and not refused.body:
+                raise _OtherProtocolError(refused) from refused
             _raise_refusal(refused, target)
-        return WebSocketExec(ws, boot=plan, tty=tty, why_gone=lambda: self._why_gone(target))
+        return WebSocketExec(ws, boot=plan, tty=streams.tty, why_gone=lambda: self._why_gone(target))
 
     async def _why_gone(self, target: Target) -> str:
         try:
@@ -160,8 +184,12 @@ class KubePods:
         return f"pod {target.pod} was deleted" if is_gone(pod, target) else ""
 
 
-class _OlderServerError(Exception):
-    """The server refused v5 before anything ran: an unknown subprotocol is a 403 with an empty body (recorded)."""
+class _OtherProtocolError(Exception):
+    """Refused before anything ran, perhaps for the subprotocol: an unknown one is an empty 403 (recorded)."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(str(refused))
+        self.refused = refused
 
 
 def _raise_refusal(refused: Refused, target: Target) -> NoReturn:

@@ -154,10 +154,7 @@ class WebSocketExec:
         elif self.protocol == remotecommand.V5:
             await self._frame(remotecommand.CLOSE_STDIN)
         else:
-            self._queue.append(
-                Output(Stream.STDERR, b"bastion: this cluster cannot pass on the end of input; the program may wait\n")
-            )
-            self._wake.set()
+            self._put(Stream.STDERR, b"bastion: this cluster cannot pass on the end of input; the program may wait\n")
 
     async def _end_terminal(self) -> None:
         """Type Ctrl-D, a terminal's end of file (a CLOSE does nothing for a tty: recorded).
@@ -208,13 +205,15 @@ class WebSocketExec:
         if frame[0] == Channel.STATUS:
             self._finish(ended(remotecommand.parse_status(frame[1:])))
         elif frame[0] in _STREAMS and len(frame) > 1:
-            stream = _STREAMS[Channel(frame[0])]
             for at in range(1, len(frame), OUTPUT_LIMIT):
-                self._queue.append(Output(stream, frame[at : at + OUTPUT_LIMIT]))
-            self._queued += len(frame) - 1
-            if self._queued >= QUEUE_LIMIT:
-                self._room.clear()
-            self._wake.set()
+                self._put(_STREAMS[Channel(frame[0])], frame[at : at + OUTPUT_LIMIT])
+
+    def _put(self, stream: Stream, data: bytes) -> None:
+        self._queue.append(Output(stream, data))
+        self._queued += len(data)
+        if self._queued >= QUEUE_LIMIT:
+            self._room.clear()
+        self._wake.set()
 
     async def _pong(self, data: bytes) -> None:
         with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError):
@@ -258,7 +257,7 @@ def ended(status: remotecommand.ExitStatus) -> Exited:
     if status.code is not None:
         return Exited(status.code, Outcome.EXITED)
     if _CANNOT_START.search(status.message):
-        return Exited(126, Outcome.NOT_STARTED, status.message)
+        return Exited(126, Outcome.NOT_STARTED, _in_short(status.message))
     return broken(status.message or "the container runtime ended the stream without saying why")
 
 
@@ -268,5 +267,9 @@ def never_started(end: Exited) -> BastionError:
         return BastionError(Code.NO_SHELL, "this container has no shell", detail=end.message)
     if end.outcome is Outcome.BROKEN:
         return BastionError(Code.STREAM_BROKEN, end.message)
-    reason = end.message.rsplit(": OCI runtime exec failed: ", 1)[-1] or f"exit status {end.status}"
-    return BastionError(Code.NOT_STARTED, f"the container could not start this: {reason}", detail=end.message)
+    return BastionError(Code.NOT_STARTED, end.message or f"it ended at once with status {end.status}")
+
+
+def _in_short(message: str) -> str:
+    """What a container runtime says, without the layers that pass it on."""
+    return f"the container could not start this: {message.rsplit(': unable to start container process: ', 1)[-1]}"

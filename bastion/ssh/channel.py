@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 
-from bastion import lifecycle
+from bastion import lifecycle, printable
 from bastion.events import ClientEvent, HungUp, Input, InputClosed, Output, Resized, Signalled
 from bastion.model import Action, Pty, Stream, WindowSize
-from bastion.session import Asked, Refusal
 from bastion.ssh import environment
 from bastion.ssh.guard import guarded
+from bastion.trip import Asked, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,7 @@ SMALLEST_WEIGHT = 512
 """What an Input counts for at least: many small ones cost more than their bytes."""
 
 MAX_EVENTS = 10_000
+MAX_VARIABLES = 64
 MAX_REFUSED_NAMES = 50
 LARGEST_SIZE = 0xFFFF
 
@@ -82,7 +83,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
     @guarded(answer=False)
     def env_requested(self, name: str, value: str) -> bool:
         """Take what the allow-list lets pass; the rest is refused quietly and recorded by name."""
-        if environment.passes(name, value):
+        if environment.passes(name, value) and len(self._env) < MAX_VARIABLES:
             self._env[name] = value
             return True
         if len(self._refused_env) < MAX_REFUSED_NAMES and name not in self._refused_env:
@@ -211,6 +212,11 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         """Return once the person is gone."""
         return await asyncio.shield(self._gone)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the person is gone."""
+        return self._gone.done()
+
     async def write(self, output: Output) -> None:
         """Send output; returns when more may be sent."""
         self._send(output.data, output.stream)
@@ -219,7 +225,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
     def notice(self, text: str) -> None:
         """One line of ours, on stderr."""
         end = "\r\n" if self._pty else "\n"
-        self._send(f"bastion: {text}{end}".encode(errors="replace"), Stream.STDERR)
+        self._send(f"bastion: {printable.line(text)}{end}".encode(errors="replace"), Stream.STDERR)
 
     def exit(self, status: int) -> None:
         """Report the exit status and close the channel once everything is sent."""

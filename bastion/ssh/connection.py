@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncssh
 
 from bastion import lifecycle
-from bastion.errors import BastionError
+from bastion.errors import BastionError, Code
 from bastion.model import Action, AuditEvent, ConnectionRecord, Credential, Outcome, Person, Source
-from bastion.session import Refusal, Visitor
 from bastion.ssh import overrides
 from bastion.ssh.channel import SessionChannel
 from bastion.ssh.guard import guarded, guarded_async
+from bastion.trip import Refusal, Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from bastion.ports import AuditLog, Clock, Identities
-    from bastion.session import Asked, Trips
+    from bastion.refusals import Refusals
+    from bastion.session import Trips
+    from bastion.trip import Asked
 
 MAX_OFFERED = 20
 """How many fingerprints of refused keys one event names."""
@@ -42,6 +44,7 @@ class Rooms:
 
     identities: Identities
     audit: AuditLog
+    refusals: Refusals
     trips: Trips
     clock: Clock
     new_id: Callable[[], str]
@@ -79,6 +82,7 @@ class Connection(asyncssh.SSHServer):
         self._visitor: Visitor | None = None
         self._written = asyncio.Event()
         self._unrecorded: BastionError | None = None
+        self._stopping: str | None = None
         self._channels: set[SessionChannel] = set()
 
     # --- authentication ---
@@ -162,6 +166,9 @@ class Connection(asyncssh.SSHServer):
         except BastionError as error:
             self._rooms.log.error("login.unrecorded", error=str(error))
             self._unrecorded = error
+        except Exception:
+            self._rooms.log.exception("login.bug")
+            self._unrecorded = BastionError(Code.RECORD_UNAVAILABLE, "your login could not be written down")
         self._written.set()
 
     async def _write_down(self, visitor: Visitor) -> None:
@@ -195,20 +202,21 @@ class Connection(asyncssh.SSHServer):
 
     def session_requested(self) -> tuple[overrides.PodChannel, SessionChannel]:
         """A session channel; what is asked on it comes later."""
-        if self._visitor is None:
-            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "not authenticated")
+        refusal = "not authenticated" if self._visitor is None else self._stopping
+        if refusal is not None:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, refusal)
         return overrides.pod_channel(self._conn), SessionChannel(self._start, self._refuse)
 
     @guarded(answer=False)
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
         """Refuse ssh -L, -W and -D."""
         del orig_host, orig_port
-        return self._refuse_forward(f"to {dest_host[:253]}:{dest_port}")
+        return self._refuse_channel(f"to {dest_host[:253]}:{dest_port}")
 
     @guarded(answer=False)
     def unix_connection_requested(self, dest_path: str) -> bool:
         """Refuse ssh -L to a socket."""
-        return self._refuse_forward(f"to {dest_path[:253]}")
+        return self._refuse_channel(f"to {dest_path[:253]}")
 
     @guarded(answer=False)
     def server_requested(self, listen_host: str, listen_port: int) -> bool:
@@ -223,15 +231,16 @@ class Connection(asyncssh.SSHServer):
     @guarded(answer=False)
     def tun_requested(self, unit: int | None) -> bool:
         """Refuse ssh -w."""
-        return self._refuse_forward(f"of tunnel {unit}")
+        return self._refuse_channel(f"of tunnel {unit}")
 
     @guarded(answer=False)
     def tap_requested(self, unit: int | None) -> bool:
         """Refuse ssh -w in ethernet mode."""
-        return self._refuse_forward(f"of tunnel {unit}")
+        return self._refuse_channel(f"of tunnel {unit}")
 
     def hang_up(self, reason: str) -> None:
-        """End every session on this connection; for the server's end."""
+        """End every session on this connection and begin no other; for the server's end."""
+        self._stopping = reason
         for channel in list(self._channels):
             channel.hang_up(reason)
 
@@ -241,7 +250,8 @@ class Connection(asyncssh.SSHServer):
 
     @guarded(answer=None)
     def connection_lost(self, exc: Exception | None) -> None:
-        """Write down an attempt that never became a login."""
+        """Let go, and write down an attempt that never became a login."""
+        overrides.let_go(self._conn)
         attempts = self._attempts
         if self._visitor is None and attempts.login is not None:
             self._rooms.start(self._write_refused_login(attempts, exc), f"refused-{self._id}")
@@ -261,20 +271,16 @@ class Connection(asyncssh.SSHServer):
             reason="nobody has a key that was offered" if attempts.offered else "no key was offered",
             detail={"offered": ",".join(attempts.offered), "ended": str(exc or "")[:200]},
         )
-        await self._record(event)
-
-    async def _record(self, event: AuditEvent) -> None:
-        try:
-            await self._rooms.audit.event(event)
-        except BastionError as error:
-            self._rooms.log.error("event.unrecorded", type=event.type, error=str(error))
+        await self._rooms.refusals.write(event)
 
     def _start(self, channel: SessionChannel, asked: Asked) -> None:
         assert self._visitor is not None
+        self._channels.add(channel)
+        if self._stopping is not None:
+            channel.hang_up(self._stopping)
         self._rooms.start(self._trip(self._visitor, channel, asked), f"trip-{self._id}")
 
     async def _trip(self, visitor: Visitor, channel: SessionChannel, asked: Asked) -> None:
-        self._channels.add(channel)
         try:
             await self._written.wait()
             if self._unrecorded is None:
@@ -287,16 +293,15 @@ class Connection(asyncssh.SSHServer):
 
     def _refuse(self, refusal: Refusal) -> None:
         assert self._visitor is not None
-        self._rooms.start(self._write_refusal(self._visitor, refusal), f"refusal-{self._id}")
-
-    async def _write_refusal(self, visitor: Visitor, refusal: Refusal) -> None:
-        try:
-            await self._rooms.trips.refuse(visitor, refusal)
-        except BastionError as error:
-            self._rooms.log.error("event.unrecorded", type="session.refused", error=str(error))
+        self._rooms.start(self._rooms.trips.refuse(self._visitor, refusal), f"refusal-{self._id}")
 
     def _refuse_forward(self, what: str) -> bool:
         if self._visitor is not None:
             reason = f"forwarding {what} is not offered"
             self._refuse(Refusal(action=Action.FORWARD, rule="forwarding", reason=reason))
         return False
+
+    def _refuse_channel(self, what: str) -> NoReturn:
+        """The same for a channel, which can be refused with words."""
+        self._refuse_forward(what)
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, f"forwarding {what} is not offered")

@@ -157,6 +157,12 @@ def suit_dropbear(connection: asyncssh.SSHServerConnection) -> None:
     changed._send_kexinit = send_suited_kexinit
 
 
+def let_go(connection: asyncssh.SSHServerConnection) -> None:
+    """Take back what was put on a connection, so that it is freed as soon as it is gone."""
+    for name in ("pause_writing", "resume_writing", "_send_kexinit"):
+        vars(connection).pop(name, None)
+
+
 def check() -> None:
     """Refuse to start on an asyncssh whose overridden parts are not those that were read."""
     for function, digest in _READ_IN.items():

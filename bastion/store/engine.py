@@ -66,10 +66,7 @@ def open_engine(url: str) -> AsyncEngine:
     """
     parsed = parse_url(url)
     if is_sqlite(parsed):
-        if not Path(str(parsed.database)).is_file():
-            raise BastionError(
-                Code.INVALID, f"There is no database at {parsed.database}: create it with `bastion db upgrade`."
-            )
+        _check_file(Path(str(parsed.database)))
         engine = create_async_engine(parsed, hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -79,6 +76,15 @@ def open_engine(url: str) -> AsyncEngine:
         hide_parameters=True,
         connect_args={"timeout": CONNECT_TIMEOUT_S, "server_settings": {"application_name": "bastion"}},
     )
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise BastionError(
+            Code.INVALID, f"{path} is a directory, not a database: name a file in it (BASTION_DATABASE_URL)."
+        )
+    if not path.is_file():
+        raise BastionError(Code.INVALID, f"There is no database at {path}: create it with `bastion db upgrade`.")
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

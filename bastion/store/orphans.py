@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import exists, select
 
 from bastion.model import AuditEvent, CommandEnd, Outcome, SessionEnd
 from bastion.store.rows import Row, command_end_row, session_end_row, session_of
-from bastion.store.schema import command, command_end, session, session_end
+from bastion.store.schema import command, command_end, session, session_end, transcript_chunk
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -54,10 +55,17 @@ class Orphan:
         )
 
 
-async def ends_of_orphans(connection: AsyncConnection, *, writer: str, name: str, now: datetime) -> list[Orphan]:
+async def ends_of_orphans(
+    connection: AsyncConnection,
+    *,
+    writer: str,
+    name: str,
+    now: datetime,  # noqa: ARG001 - the writer passes it; the time of discovery is the event's alone
+) -> list[Orphan]:
     """The open sessions of earlier lives of the writer of that name, with the rows that end them.
 
-    What had passed when it ended is not known, so the bytes are 0; the transcript says what is there.
+    They end with the last that is known of them: their last chunk, else their start. What had passed by then
+    is not known: the bytes are 0, and views.SessionView says nothing of them.
     """
     open_sessions = (
         select(session)
@@ -69,6 +77,7 @@ async def ends_of_orphans(connection: AsyncConnection, *, writer: str, name: str
     for row in (await connection.execute(open_sessions)).all():
         record = session_of(row._asdict())
         commands = await _open_commands(connection, record.id)
+        ended_at = record.started_at + await _last_chunk(connection, record.id)
         end = SessionEnd(
             session=record.id,
             status=_BROKEN_STATUS,
@@ -77,12 +86,19 @@ async def ends_of_orphans(connection: AsyncConnection, *, writer: str, name: str
             bytes_in=0,
             bytes_out=0,
             complete=False,
-            ended_at=now,
+            ended_at=ended_at,
         )
-        ends = (CommandEnd(command=id_, status=_BROKEN_STATUS, ended_at=now) for id_ in commands)
+        ends = (CommandEnd(command=id_, status=_BROKEN_STATUS, ended_at=ended_at) for id_ in commands)
         rows = (*(command_end_row(each, session=record.id) for each in ends), session_end_row(end))
         orphans.append(Orphan(session=record, rows=rows))
     return orphans
+
+
+async def _last_chunk(connection: AsyncConnection, session_id: str) -> timedelta:
+    """How long after its start the last chunk of a session ends; zero without chunks."""
+    chunk = transcript_chunk.c
+    query = select(chunk.t1_us).where(chunk.session == session_id).order_by(chunk.seq.desc()).limit(1)
+    return timedelta(microseconds=(await connection.execute(query)).scalar() or 0)
 
 
 async def _open_commands(connection: AsyncConnection, session_id: str) -> list[str]:

@@ -113,7 +113,5 @@ async def _is_there(connection: AsyncConnection, row: Row) -> bool:
         return False
     stored = found._asdict()
     if {name: stored[name] for name in row.values} != row.values:
-        raise BastionError(
-            Code.RECORD_UNAVAILABLE, UNAVAILABLE, detail=f"{row.table.name} holds another row of this key"
-        )
+        raise BastionError(Code.CONFLICT, UNAVAILABLE, detail=f"{row.table.name} holds another row of this key")
     return True

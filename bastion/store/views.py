@@ -42,6 +42,16 @@ class SessionView:
     writer: str
 
     @property
+    def bytes_in(self) -> int | None:
+        """What the person sent; None until it ended, and if its end is not complete: that is not known then."""
+        return self.end.bytes_in if self.end and self.end.complete else None
+
+    @property
+    def bytes_out(self) -> int | None:
+        """What the pod sent; None as `bytes_in`."""
+        return self.end.bytes_out if self.end and self.end.complete else None
+
+    @property
     def position(self) -> Position:
         """Where it stands in a listing."""
         return Position(at=self.record.started_at, id=self.record.id)

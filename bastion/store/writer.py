@@ -10,11 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from bastion.errors import BastionError, Code
 from bastion.model import AuditEvent, Outcome
 from bastion.store.engine import UNAVAILABLE, unavailable
+from bastion.store.lease import lease
 from bastion.store.orphans import ends_of_orphans
 from bastion.store.rows import (
     Row,
@@ -98,6 +100,8 @@ class Writer:
         self._work = asyncio.Event()  # something waits, or it is time to stop
         self._room = asyncio.Event()  # the queue shrank
         self._closing = False
+        self._begun = False
+        self._held = AsyncExitStack()  # the lease of the name, once begun
         self._started = self._event_of_start()
         self._transactions = Transactions(engine, writer=self.id, started=self._started, timeout=timeout)
         self._task = asyncio.create_task(self._run(), name=f"writer {name}")
@@ -106,7 +110,11 @@ class Writer:
         """Begin the chain of events, and close the sessions that an earlier life of this name left open.
 
         Returns how many those were. For a process that serves; others begin with their first event.
+        Raises BastionError: CONFLICT if another process of that name is alive, RECORD_UNAVAILABLE.
         """
+        if not self._begun:
+            await self._held.enter_async_context(lease(self._engine, self.name))
+            self._begun = True
         await self._submit((self._started,))
         try:
             async with asyncio.timeout(self._timeout), self._engine.connect() as connection:
@@ -127,6 +135,7 @@ class Writer:
         await asyncio.wait({self._task})
         while self._queue:
             self._queue.popleft().answer(BastionError(Code.RECORD_UNAVAILABLE, _STOPPED))
+        await self._held.aclose()
 
     # --- ports.AuditLog --------------------------------------------------------
 

@@ -115,6 +115,7 @@ def test_what_cannot_be_done_is_said_in_one_line_and_changes_nothing(bastion: Ba
         (("keys", "remove", "SHA256:none"), "", 1, "SHA256:none"),
         (("keys", "add", "alice"), private, 2, "this is a PRIVATE key"),
         (("keys", "add", "alice"), "", 2, "there is no key"),
+        (("people", "add", "reaper"), "", 2, "bastion: the subject reaper is reserved"),
         (("people", "add", "z" * 129), "", 2, "1 to 128 printable ASCII characters"),
         (("people", "add", "zoë"), "", 2, "1 to 128 printable ASCII characters"),
     ):

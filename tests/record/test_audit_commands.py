@@ -65,8 +65,9 @@ def bastion(url: str, *arguments: str, status: int = 0) -> Result:
     return Result(out.getvalue(), err.getvalue())
 
 
-def rows(url: str, *arguments: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in bastion(url, "audit", *arguments, "--json").stdout.splitlines()]
+def rows(url: str, *arguments: str, status: int = 0) -> list[dict[str, Any]]:
+    printed = bastion(url, "audit", *arguments, "--json", status=status).stdout
+    return [json.loads(line) for line in printed.splitlines()]
 
 
 FRAMES = [
@@ -159,7 +160,9 @@ def test_a_cut_off_listing_says_so_on_stderr(url: str) -> None:
     result = bastion(url, "audit", "sessions", "--limit", "1", "--json")
 
     assert len(result.stdout.splitlines()) == 1
-    assert "more than these 1" in result.stderr
+    assert result.stderr == "There are more than this one: see --limit, --since, --until.\n"
+    bastion(url, "audit", "play", "aaaa1")
+    assert "more than these 2:" in bastion(url, "audit", "events", "--limit", "2").stderr
 
 
 @pytest.mark.parametrize("listing", ["sessions", "commands", "events"])
@@ -222,11 +225,28 @@ def test_show_says_it_all_on_one_page_and_verifies_the_chain(url: str) -> None:
     assert "\x1b" not in page
 
 
-def test_show_says_where_a_chain_is_broken(url: str) -> None:
-    asyncio.run(tamper(url))
+def test_what_passed_in_a_session_that_was_cut_off_is_not_known(url: str) -> None:
+    asyncio.run(start_again(url))
+    [cut_off] = rows(url, "sessions", "--person", "bob")
+    [shown] = rows(url, "show", "aaaa2222")
 
-    assert "broken at link 3 (transcript_chunk)" in bastion(url, "audit", "show", "aaaa1111bbbb").stdout
-    [shown] = rows(url, "show", "aaaa1111bbbb")
+    for said in (cut_off, shown):
+        assert (said["complete"], said["bytes_in"], said["bytes_out"]) == (False, None, None)
+    assert re.search("^Bytes +not known$", bastion(url, "audit", "show", "aaaa2222").stdout, re.MULTILINE)
+
+
+async def start_again(url: str) -> None:
+    async with open_store(url, name="bastion-0", clock=SettableClock(), new_id=counted_ids("next")) as store:
+        assert await store.writer.begin() == 1
+
+
+def test_show_says_where_a_chain_is_broken_and_fails_after_its_page(url: str) -> None:
+    asyncio.run(tamper(url))
+    page = bastion(url, "audit", "show", "aaaa1111bbbb", status=1)
+
+    assert "broken at link 3 (transcript_chunk)" in page.stdout
+    assert page.stdout.endswith("[status 3]\n")
+    [shown] = rows(url, "show", "aaaa1111bbbb", status=1)
     assert (shown["chain"]["intact"], shown["chain"]["links"]) == (False, 3)
 
 
@@ -329,7 +349,7 @@ def on_terminal(url: str, *arguments: str, **more: str) -> tuple[subprocess.Pope
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [BASTION, *arguments],
-        env=environment(url, TERM="xterm-256color", COLUMNS="80", **more),
+        env=environment(url, **{"TERM": "xterm-256color", "COLUMNS": "80"} | more),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -369,6 +389,24 @@ def test_a_terminal_of_80_columns_gets_a_table_that_fits(sqlite_record: str, lis
     assert max(map(len, plain.splitlines())) <= 80
     assert "alice" in plain
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]", shown)
+
+
+@pytest.mark.parametrize("listing", ["sessions", "commands"])
+@pytest.mark.parametrize("width", [80, 60, 40, 31])
+def test_a_narrow_terminal_gets_each_entry_on_one_line_with_its_whole_time_and_id(
+    sqlite_record: str, listing: str, width: int
+) -> None:
+    shown = re.sub(
+        r"\x1b\[[0-9;]*m", "", whole_screen(sqlite_record, ["audit", listing], NO_COLOR="1", COLUMNS=f"{width}")
+    )
+    lines = shown.splitlines()
+
+    assert max(map(len, lines)) <= width
+    assert [line[:31].rstrip() for line in lines] == [
+        "STARTED (UTC)        SESSION",
+        "2026-03-01 12:01:00  aaaa2222cc",
+        "2026-03-01 12:00:00  aaaa1111bb",
+    ]
 
 
 def test_playing_on_a_terminal_takes_its_time(sqlite_record: str) -> None:

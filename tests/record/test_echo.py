@@ -92,3 +92,11 @@ def test_without_an_echo_no_typed_character_is_given_out(steps: list[tuple[str, 
     released = b"".join(verdict.data for verdict in run(steps) if isinstance(verdict, Released))
 
     assert set(released) <= {*range(0x20), 0x7F}
+
+
+def test_a_flood_of_keys_behind_an_undecided_line_is_bounded() -> None:
+    gate = EchoGate()
+    given = gate.typed(b"x\r" + b"\r" * 100_000)
+
+    assert len(given) > 99_000  # the line was given up as hidden, and what waited behind it went out
+    assert given[0] == Hidden("1-8")

@@ -185,6 +185,9 @@ def rendered(data: bytes, step: int = 10_000) -> list[str]:
     return [*found, *renderer.finish()]
 
 
+NOT_SHOWN = "[alternate screen: {} not shown; see play]"
+
+
 @pytest.mark.parametrize(
     ("data", "lines"),
     [
@@ -197,7 +200,14 @@ def rendered(data: bytes, step: int = 10_000) -> list[str]:
         (b"ac\b\x1b[@b\r\n", ["abc"]),
         (b"a\tb\r\n", ["a       b"]),
         (b"x\x1b[5Gy\r\n", ["x   y"]),
-        (b"$ vim\r\n\x1b[?1049hfull screen\r\n~\x1b[?1049l$ \r\n", ["$ vim", "$"]),
+        (b"$ vim\r\n\x1b[?1049hfull screen\r\n~\x1b[?1049l$ \r\n", ["$ vim", NOT_SHOWN.format("2 lines"), "$"]),
+        (b"\x1b[?47hnever left\r\n", [NOT_SHOWN.format("1 line")]),
+        (b"\x1b[?1047h\x1b[3;1Ha\x1b[mb\x1b[5Hc\x1b[1Ad\x1b[?1047l$ ", [NOT_SHOWN.format("3 lines"), "$"]),
+        (
+            b"half\x1b[?1049hx\n\n\x1b[?1049l\x1b[?1049hy\x1b[?1049l done",
+            [NOT_SHOWN.format("1 line")] * 2 + ["half done"],
+        ),
+        (b"\x1b[?1049h\x1b[2J\x1b[?1049l$ ", ["$"]),
         ("gr\u00fc\u00dfe\r\n".encode(), ["gr\u00fc\u00dfe"]),
         (b"\xff\r\n", ["\ufffd"]),
         (b"\x1b]0;title\x07x\r\n", ["x"]),

@@ -142,6 +142,29 @@ async def test_no_more_than_64_kib_are_ever_taken_that_are_not_durable() -> None
     assert log.data() == b"a" * BLOCK + b"b" * BLOCK + b"c"
 
 
+async def test_nothing_more_is_forwarded_while_something_waits_longer_than_250_ms_for_its_commit() -> None:
+    log = HeldLog()
+    log.open.clear()
+    recording = opened(log)
+    await recording.take(0, out(b"tick 1")).passed()
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + 5
+    held = None
+    at = 0
+    while held is None:
+        at += 1
+        tick = asyncio.create_task(recording.take(at, out(b"tick")).passed())
+        done, _ = await asyncio.wait({tick}, timeout=0.05)
+        held = None if done else tick
+        assert loop.time() < deadline
+    log.open.set()
+    async with asyncio.timeout(5):
+        await held
+    await recording.close()
+
+    assert log.data() == b"tick 1" + b"tick" * at
+
+
 @pytest.mark.parametrize(
     "error", [BastionError(Code.RECORD_UNAVAILABLE, "gone"), RuntimeError("a fault of ours"), OSError("disk")]
 )

@@ -93,6 +93,7 @@ def test_a_file_is_read_into_values_with_the_digest_of_its_bytes() -> None:
         (b"        actions: [shell, sftp.read]\n", b"", 5, "roles.dev.allow[0] needs actions"),
         (b"{namespaces: [kube-system]}", b"{actions: [shell]}", 10, "roles.dev.deny[0] needs namespaces"),
         (b"group:shop-team", b"shop-team", 13, "is 'shop-team' but must be group:NAME or person:SUBJECT"),
+        (b"person:alice@example.com", b"person:reaper", 13, "the subject reaper is reserved"),
         (b"group:shop-team", b"group:shop team", 13, "must be group:NAME or person:SUBJECT"),
         (b"role: dev, ", b"", 13, "bindings[0] needs role"),
         (b"  dev:", b"  Dev:", 2, "'Dev' cannot be a role's name"),
@@ -132,6 +133,10 @@ def test_what_is_not_understood_is_refused_with_its_line(
         (b"roles: &a {x: *a}\n", "policy.yaml:1: aliases (*NAME) are refused"),
         (b"\xff\xfe\xff", "cannot be read as YAML"),
         (b"roles: \x00", "cannot be read as YAML"),
+        (
+            b"bindings:\n- {role: nope, subjects: ['group:a']}",
+            "policy.yaml:2: there is no role 'nope'; known are none",
+        ),
         (b"[" * (1024 * 1024), "policy.yaml:1: more than 20 levels are refused"),
         (b"#" * (1024 * 1024 + 1), "larger than 1048576 bytes"),
     ],

@@ -220,7 +220,7 @@ async def test_another_row_of_the_same_key_is_refused(database_url: str) -> None
             await store.writer.append([records.chunk("sess1", 1, [records.output(10, b"forged")])])
         verdict = await verdict_of_session(store, "sess1")
 
-    assert refused.value.code is Code.RECORD_UNAVAILABLE
+    assert refused.value.code is Code.CONFLICT
     assert verdict.intact
 
 
@@ -356,6 +356,44 @@ async def test_the_next_start_closes_what_was_left_open(database_url: str) -> No
     assert [event.session for event in events if event.type == "session.incomplete"] == ["open"]
     assert verdict.intact
     assert verdict.head.length == 5
+
+
+async def test_a_session_that_was_cut_off_ends_with_the_last_that_is_known_of_it(database_url: str) -> None:
+    async with opened(database_url, ids="one") as first:
+        await first.writer.begin()
+        await first.writer.open_connection(records.connection())
+        for id_ in ("silent", "spoke"):
+            started = records.session(id_, after_s=5)
+            await first.writer.start_session(started, records.command(f"command-{id_}", id_, after_s=5))
+        for seq, at_us in enumerate((250_000, 3_000_000)):
+            await first.writer.append([records.chunk("spoke", seq, [records.output(at_us, b"x")])])
+    next_day = SettableClock(START + timedelta(days=1))
+    async with open_store(database_url, name="bastion-0", clock=next_day, new_id=counted_ids("two")) as second:
+        assert await second.writer.begin() == 2
+        sessions = {each.record.id: each.end for each in await second.reader.sessions(EVERYTHING, limit=10)}
+        commands = {each.record.session: each.end for each in await second.reader.commands(EVERYTHING, limit=10)}
+        events = [each.record for each in await second.reader.events(EVERYTHING, limit=50)]
+
+    last_known = {"silent": START + timedelta(seconds=5), "spoke": START + timedelta(seconds=8)}
+    assert {id_: end and end.ended_at for id_, end in sessions.items()} == last_known
+    assert {id_: end and end.ended_at for id_, end in commands.items()} == last_known
+    assert {event.at for event in events if event.type == "session.incomplete"} == {next_day.at}
+
+
+async def test_two_living_writers_of_one_name_are_refused_and_harm_nothing(database_url: str) -> None:
+    async with opened(database_url, ids="one") as first:
+        await first.writer.begin()
+        await first.writer.open_connection(records.connection())
+        await first.writer.start_session(records.session("open"), None)
+        async with opened(database_url, ids="two") as second:
+            with pytest.raises(BastionError) as refused:
+                await second.writer.begin()
+        await first.writer.end_session(records.session_end("open"), None)
+        view = await first.reader.session("open")
+
+    assert refused.value.code is Code.CONFLICT
+    assert view.end is not None
+    assert view.end.reason != REASON
 
 
 # --- insert-only, and verified ---------------------------------------------------------------

@@ -1,0 +1,133 @@
+"""Refusals on their way to the record, floods of them as counts; used by session and ssh.connection, built by app.
+
+Each refusal is an event, up to ten a minute of one kind from one source. What
+comes beyond that, or while the record cannot be kept, is counted and written as one
+event with the count: at the end of the minute, or when the record is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bastion.errors import BastionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from structlog.typing import FilteringBoundLogger
+
+    from bastion.model import AuditEvent
+    from bastion.ports import AuditLog, Clock
+
+EACH_MINUTE = 10
+WINDOW_S = 60.0
+LOOK_EVERY_S = 5.0
+
+Key = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Window:
+    """One kind of refusal from one source, in one minute."""
+
+    started: float
+    written: int = 0
+    held: int = 0
+    last: AuditEvent | None = None
+    failed: bool = False
+
+
+class Refusals:
+    """Writes refusals down, now or as a count later. Never raises."""
+
+    def __init__(
+        self,
+        audit: AuditLog,
+        *,
+        clock: Clock,
+        new_id: Callable[[], str],
+        log: FilteringBoundLogger,
+        start: Callable[[Coroutine[Any, Any, None], str], None],
+    ) -> None:
+        """`start` runs a coroutine beside the caller."""
+        self._audit = audit
+        self._clock = clock
+        self._new_id = new_id
+        self._log = log
+        self._start = start
+        self._windows: dict[Key, _Window] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def write(self, event: AuditEvent) -> None:
+        """Write a refusal down; returns when it is committed or counted."""
+        window = self._window((event.source, event.type))
+        if window.written >= EACH_MINUTE or window.failed:
+            self._hold(window, event)
+            return
+        window.written += 1
+        try:
+            await self._audit.event(event)
+        except BastionError as error:
+            self._log.error("refusal.waits", type=event.type, source=event.source, error=str(error))
+            window.failed = True
+            self._hold(window, event)
+
+    async def flush(self, *, everything: bool = False) -> None:
+        """Write the counts that are due, or all of them."""
+        now = self._clock.monotonic()
+        for key, window in list(self._windows.items()):
+            over = now - window.started >= WINDOW_S
+            if window.held and (over or window.failed or everything):
+                await self._write_count(window)
+            if over and not window.held:
+                self._windows.pop(key, None)
+        if any(window.held for window in self._windows.values()):
+            self._look_later()
+
+    async def close(self) -> None:
+        """Write all counts, as far as the record can be kept, and stop."""
+        await self.flush(everything=True)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _window(self, key: Key) -> _Window:
+        now = self._clock.monotonic()
+        window = self._windows.setdefault(key, _Window(started=now))
+        if now - window.started >= WINDOW_S and not window.held:
+            window = self._windows[key] = _Window(started=now)
+        return window
+
+    def _hold(self, window: _Window, event: AuditEvent) -> None:
+        window.held += 1
+        window.last = event
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._start(self.flush(), "refusals")
+
+    async def _write_count(self, window: _Window) -> None:
+        assert window.last is not None
+        count = window.held
+        event = dataclasses.replace(
+            window.last,
+            id=self._new_id(),
+            at=self._clock.now(),
+            reason=f"{count} refusals counted, the last: {window.last.reason}",
+            detail={**window.last.detail, "count": count},
+        )
+        try:
+            await self._audit.event(event)
+        except BastionError as error:
+            self._log.error("refusal.waits", type=event.type, source=event.source, count=count, error=str(error))
+            window.failed = True
+        else:
+            window.held -= count
+            window.failed = False
