@@ -123,6 +123,7 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
             try:
                 yield listener
             finally:
+                log.info("stopping")
                 listener.stop("the bastion is stopping")
                 unfinished = await tasks.drain()
                 log.info("stopped", unfinished=unfinished)

@@ -146,3 +146,23 @@ def test_a_bastion_that_stops_ends_its_sessions_and_tells_people_why(own_bastion
             "the bastion is stopping",
         )
         assert not bastion.running(word)
+
+
+def test_a_bastion_that_stops_begins_no_session_over_a_connection_that_is_still_open(own_bastion: Bastion) -> None:
+    bastion = own_bastion
+    mux = ("-o", f"ControlPath={bastion.sockets}/mux-stop")
+    word = f"word-{uuid.uuid4().hex}"
+    stubborn = f"trap '' HUP TERM; echo started; while :; do sleep 0.1; done; : {word}"
+    with started(bastion.ssh_argv(*mux, "-M", "web.default@b", stubborn)) as ssh:
+        assert ssh.stdout is not None
+        assert ssh.stdout.readline() == b"started\n"
+        os.kill(bastion.pid, signal.SIGTERM)
+        wait_until(lambda: any(entry["event"] == "stopping" for entry in bastion.log))
+
+        late = bastion.ssh(*mux, "web.default@b", "echo ran")
+
+        assert late.returncode == 255
+        assert b"ran" not in late.stdout
+        wait_until(lambda: not bastion.running(word))
+    assert not [one for one in bastion.audit("commands") if one["text"] == "echo ran"]
+    assert [one["outcome"] for one in bastion.audit("sessions")] == ["hung_up"]
