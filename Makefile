@@ -29,6 +29,7 @@ test: .venv/installed
 	@$(call need,ssh-keygen,openssh-client)
 	@$(call need,node,nodejs)
 	@$(call need,npm,npm)
+	@$(call need,kubectl,kubectl  (1.30 or newer: Debian 13 has it))
 	@$(BIN)/pytest
 
 check: .venv/installed

@@ -173,11 +173,6 @@ class ExecRequest:
     env: tuple[tuple[str, str], ...]
     marker: str
 
-    @property
-    def action(self) -> Action:
-        """The action a role must allow for this."""
-        return Action.SHELL if self.command is None else Action.EXEC
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reaped:

@@ -113,7 +113,10 @@ def events(ctx: click.Context, /, *, limit: int, as_json: bool, **options: Any) 
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
 def show(ctx: click.Context, session: str, *, as_json: bool) -> None:
-    """Show one session on one page, and verify its chain: status 1 if it is broken. SESSION may begin an id."""
+    """Show one session on one page, and verify its chain. SESSION may be the beginning of an id.
+
+    The exit status is 1 if the chain is broken.
+    """
     from bastion.cli import audit_page  # noqa: PLC0415 - as in `_which`
 
     if not asyncio.run(audit_page.show(_url(ctx), session, as_json=as_json)):

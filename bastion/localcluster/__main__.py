@@ -14,18 +14,25 @@ import os
 import secrets
 import signal
 import sys
+import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
 from bastion.errors import BastionError, Code
 from bastion.localcluster import certificates, kubeconfig, seed, subprotocols
+from bastion.localcluster.accounttokens import AccountTokens
 from bastion.localcluster.api import Api
 from bastion.localcluster.control import Control
+from bastion.localcluster.controllers import Controllers
 from bastion.localcluster.execs import Execs
+from bastion.localcluster.happenings import Happenings
+from bastion.localcluster.kubelet import Kubelet
+from bastion.localcluster.objects import Objects
 from bastion.localcluster.runtime import Runtime
 from bastion.localcluster.server import Server
 from bastion.localcluster.store import Store
+from bastion.localcluster.subresources import Subresources
 
 USAGE = 2
 _STDIN = 0
@@ -66,11 +73,25 @@ async def _run(arguments: argparse.Namespace) -> None:
     runtime.open()
     known = subprotocols.NEW_SERVER if arguments.subprotocols == "v5,v4" else subprotocols.OLD_SERVER
     execs = Execs(runtime, known, new_exec_id=lambda: secrets.token_hex(32))
+    happenings = Happenings(store, new_suffix=lambda: f"{time.time_ns():016x}")
+    kubelet = Kubelet(store=store, runtime=runtime, happenings=happenings, now=_now)
+    controllers = Controllers(store, kubelet, new_suffix=_suffix)
     tokens = kubeconfig.ensure_tokens(directory, lambda: secrets.token_urlsafe(32))
     files = certificates.ensure(directory, _now())
-    server = Server(Api(store=store, tokens=tokens, runtime=runtime, execs=execs), files)
-    control = await Control(store=store, execs=execs, runtime=runtime, now=_now).listen(directory)
+    account_tokens = AccountTokens(now=_now, new_id=lambda: str(uuid.uuid4()))
+    objects = Objects(store=store, kubelet=kubelet, new_suffix=_suffix)
+    subresources = Subresources(
+        store=store, objects=objects, kubelet=kubelet, execs=execs, account_tokens=account_tokens
+    )
+    api = Api(store=store, tokens=tokens, account_tokens=account_tokens, objects=objects, subresources=subresources)
+    server = Server(api, files)
+    control = await Control(execs=execs, kubelet=kubelet, runtime=runtime).listen(directory)
+    loops: list[asyncio.Task[None]] = []
     try:
+        kubelet.sync()
+        controllers.sync()
+        store.forget_changes()
+        loops = [asyncio.create_task(kubelet.run()), asyncio.create_task(controllers.run())]
         url = f"https://{host}:{await _listen(server, arguments)}"
         kubeconfig.write(directory, url, files.ca.read_bytes(), tokens)
         print(f"ready {url}", flush=True)  # noqa: T201 - what its parent waits for
@@ -78,6 +99,10 @@ async def _run(arguments: argparse.Namespace) -> None:
     finally:
         control.close()
         await server.close()
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
+        await kubelet.close()
         await runtime.close()
 
 
@@ -130,6 +155,11 @@ def _read_stdin(stop: asyncio.Event) -> None:
     if not os.read(_STDIN, 4096):
         asyncio.get_running_loop().remove_reader(_STDIN)
         stop.set()
+
+
+def _suffix() -> str:
+    """As Kubernetes makes them: no vowels, and nothing that looks like another character."""
+    return "".join(secrets.choice("bcdfghjklmnpqrstvwxz2456789") for _ in range(5))
 
 
 def _now() -> datetime:

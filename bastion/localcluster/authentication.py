@@ -15,6 +15,7 @@ from bastion.localcluster.rbac import Attributes, User
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from bastion.localcluster.accounttokens import AccountTokens
     from bastion.localcluster.http import Request
     from bastion.localcluster.store import Store
 
@@ -24,9 +25,9 @@ ANONYMOUS = User(name="system:anonymous", groups=("system:unauthenticated",))
 _EXTRA = "impersonate-extra-"
 
 
-def authenticate(request: Request, tokens: Mapping[str, User], store: Store) -> User:
+def authenticate(request: Request, tokens: Mapping[str, User], account_tokens: AccountTokens, store: Store) -> User:
     """The user a request acts as. Raises ApiError: 401 for an unknown token, 403 for a refused impersonation."""
-    caller = _caller(request, tokens)
+    caller = _caller(request, tokens, account_tokens)
     asked = _impersonated(request)
     if asked is None:
         return caller
@@ -35,11 +36,12 @@ def authenticate(request: Request, tokens: Mapping[str, User], store: Store) -> 
     return _completed(asked)
 
 
-def _caller(request: Request, tokens: Mapping[str, User]) -> User:
+def _caller(request: Request, tokens: Mapping[str, User], account_tokens: AccountTokens) -> User:
     scheme, _, token = request.header("authorization").partition(" ")
     if scheme.lower() != "bearer":
         return ANONYMOUS
-    user = tokens.get(token.strip())
+    issued = account_tokens.find(token.strip())
+    user = tokens.get(token.strip()) or (issued.user if issued else None)
     if user is None:
         raise statuses.unauthorized()
     return user

@@ -1,4 +1,4 @@
-"""One TLS connection over a plain asyncio transport; made by server, used by websocket and execs.
+"""One TLS connection over a plain asyncio transport; made by server, used by websocket, execs and portforward.
 
 asyncio's own TLS waits for the peer's close_notify before its FIN and drops unsent data when the peer is slow to give
 it. A real API server sends everything, close_notify and FIN back to back; here that is `finish`.
@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._finished = False
         self._transport: asyncio.Transport | None = None
         self.reader = asyncio.StreamReader(limit=READ_LIMIT)
+        self._left = asyncio.Event()
         self._gone = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
@@ -66,7 +67,7 @@ class Connection(asyncio.Protocol):
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            self.reader.feed_eof()
+            self._no_more()
         except ssl.SSLError:  # no TLS, a client that distrusts us, or a broken record: nothing more can be said
             self.abort()
             return
@@ -74,13 +75,13 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer's FIN: what we still have may go out, unless we finished too."""
-        self.reader.feed_eof()
+        self._no_more()
         return self._shaken and not self._finished
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
         del exc  # a peer may leave as it likes
-        self.reader.feed_eof()
+        self._no_more()
         self._gone.set()
         self._writable.set()
 
@@ -130,6 +131,10 @@ class Connection(asyncio.Protocol):
         """Until nothing connects us to the peer any more."""
         await self._gone.wait()
 
+    async def wait_left(self) -> None:
+        """Until the peer has said its last byte; it may still read."""
+        await self._left.wait()
+
     def abort(self) -> None:
         """Drop the TCP connection without another word."""
         if self._transport is not None:
@@ -153,7 +158,11 @@ class Connection(asyncio.Protocol):
             self._on_ready(self)
         while chunk := self._tls.read(_TLS_READ):
             self.reader.feed_data(chunk)
+        self._no_more()
+
+    def _no_more(self) -> None:
         self.reader.feed_eof()
+        self._left.set()
 
     def _flush(self) -> None:
         if self._transport is not None and (data := self._outgoing.read()):

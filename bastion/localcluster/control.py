@@ -4,8 +4,8 @@ JSON lines, one answer for each request: `{"ok": true, …}` or `{"ok": false, "
 
     {"do": "cut", "pod": "default/web"}                       abort the TCP connection of every stream of the pod
     {"do": "hold", "pod": "default/web", "seconds": 2}        let nothing pass on them for a while
-    {"do": "crash", "pod": "default/web", "container": "web"} kill the container's processes; it is started again
-    {"do": "ps"}                                              every process of every container
+    {"do": "crash", "pod": "default/web", "container": "web"} kill the container's main process
+    {"do": "ps"}                                              every process that a stream started
 """
 
 from __future__ import annotations
@@ -15,32 +15,25 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from bastion.localcluster import kinds, podspec
-from bastion.localcluster.store import timestamp
-
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-    from datetime import datetime
     from pathlib import Path
 
     from bastion.localcluster.connection import Connection
     from bastion.localcluster.execs import Execs
+    from bastion.localcluster.kubelet import Kubelet
     from bastion.localcluster.runtime import Runtime
-    from bastion.localcluster.store import Store
 
 NAME = "control.sock"
-
-_KILLED = 137
 
 
 class Control:
     """Answers control requests."""
 
-    def __init__(self, *, store: Store, execs: Execs, runtime: Runtime, now: Callable[[], datetime]) -> None:
-        self._store = store
+    def __init__(self, *, execs: Execs, kubelet: Kubelet, runtime: Runtime) -> None:
         self._execs = execs
+        self._kubelet = kubelet
         self._runtime = runtime
-        self._now = now
         self._commands: dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "cut": self._cut,
             "hold": self._hold,
@@ -92,13 +85,7 @@ class Control:
 
     async def _crash(self, request: dict[str, Any]) -> dict[str, Any]:
         namespace, name = _pod(request)
-        container = str(request["container"])
-        pod = self._store.get(kinds.POD, namespace, name)
-        if pod is None or container not in [one["name"] for one in pod["spec"]["containers"]]:
-            raise KeyError(f"{namespace}/{name} {container}")
-        at = timestamp(self._now())
-        self._store.replace(kinds.POD, podspec.restarted(pod, container, exit_code=_KILLED, at=at))
-        await self._runtime.kill(namespace, name, container)
+        await self._kubelet.crash(namespace, name, str(request["container"]))
         return {}
 
     async def _ps(self, request: dict[str, Any]) -> dict[str, Any]:

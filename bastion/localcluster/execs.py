@@ -1,4 +1,4 @@
-"""The exec subresource: from the upgrade to the last frame; used by api.
+"""The exec and attach subresources: from the upgrade to the last frame; used by subresources.
 
 Recorded behaviour that looks wrong and is right (tests/data/kube-wire, exec-*): a stream that goes leaves the process
 alive without a HUP; a program that does not exist is told after the 101; the end is sent all at once.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bastion.localcluster import statuses, subprotocols, websocket
@@ -17,11 +17,12 @@ from bastion.localcluster.websocket import ProtocolError, WebSocket
 from bastion.wire.remotecommand import Channel, parse_resize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bastion.localcluster.connection import Connection
     from bastion.localcluster.http import Request
-    from bastion.localcluster.process import Process
+    from bastion.localcluster.mains import Main
+    from bastion.localcluster.process import Stdio
     from bastion.localcluster.runtime import ContainerName, Runtime
     from bastion.localcluster.subprotocols import Subprotocol
 
@@ -56,21 +57,15 @@ def parse_options(request: Request) -> Options:
     return Options(
         argv=argv,
         container=request.param("container"),
-        stdin=_flag(request, "stdin"),
-        stdout=_flag(request, "stdout"),
-        stderr=_flag(request, "stderr"),
-        tty=_flag(request, "tty"),
+        stdin=request.flag("stdin"),
+        stdout=request.flag("stdout"),
+        stderr=request.flag("stderr"),
+        tty=request.flag("tty"),
     )
 
 
-def _flag(request: Request, name: str) -> bool:
-    """As Kubernetes reads them: there, and neither "false" nor "0"."""
-    values = [value for key, value in request.query if key == name]
-    return bool(values) and values[0].lower() not in (b"false", b"0")
-
-
 class Execs:
-    """Serves exec streams, and knows which are open.
+    """Serves exec and attach streams, and knows which are open.
 
     known: the subprotocols this server speaks. new_exec_id: 64 hexadecimal digits.
     """
@@ -80,15 +75,49 @@ class Execs:
         self._known = known
         self._new_exec_id = new_exec_id
         self._open: dict[Connection, ContainerName] = {}
-        self._discards: set[asyncio.Task[None]] = set()
+        self._left_alone: set[asyncio.Task[None]] = set()
 
     def streams(self, namespace: str, pod: str) -> Iterable[Connection]:
         """The connections of a pod's open streams."""
         return [one for one, name in self._open.items() if (name.namespace, name.pod) == (namespace, pod)]
 
-    async def serve(self, request: Request, connection: Connection, name: ContainerName, image: str) -> None:
-        """Upgrade, run the command and finish the connection. Raises ApiError before the upgrade."""
+    @contextlib.contextmanager
+    def open(self, connection: Connection, name: ContainerName) -> Iterator[None]:
+        """A stream to a container lasts as long as this block; one that breaks is only aborted."""
+        self._open[connection] = name
+        try:
+            yield
+        except ProtocolError:
+            connection.abort()
+        except ConnectionError:
+            pass  # the client vanished before anything was started, or at the very end
+        finally:
+            del self._open[connection]
+
+    async def exec(self, request: Request, connection: Connection, name: ContainerName, image: str) -> None:
+        """Upgrade, run a command and finish the connection. Raises ApiError before the upgrade."""
         options = parse_options(request)
+        await self._serve(
+            request,
+            connection,
+            name,
+            options,
+            lambda: self._runtime.start(name, image, options.argv, tty=options.tty),
+        )
+
+    async def attach(self, request: Request, connection: Connection, name: ContainerName, main: Main) -> None:
+        """Upgrade, and share the main process of a container until it ends. Raises ApiError before the upgrade."""
+        options = replace(parse_options(request), tty=main.tty)
+        await self._serve(request, connection, name, options, main.attach)
+
+    async def _serve(
+        self,
+        request: Request,
+        connection: Connection,
+        name: ContainerName,
+        options: Options,
+        begin: Callable[[], Stdio],
+    ) -> None:
         if not websocket.is_upgrade(request):
             raise statuses.bad_request("Upgrade request required")
         if not (options.stdin or options.stdout or options.stderr):
@@ -97,65 +126,44 @@ class Execs:
         if spoken is None:
             raise statuses.no_subprotocol()
         connection.write(websocket.accept(request, spoken.name).head())
-        self._open[connection] = name
-        try:
-            await self._run(WebSocket(connection), spoken, name, image, options)
-        except ProtocolError:
-            connection.abort()
-        except ConnectionError:
-            pass  # the client vanished before anything was started, or at the very end
-        finally:
-            del self._open[connection]
+        with self.open(connection, name):
+            await self._run(WebSocket(connection), spoken, options, begin)
 
-    async def _run(
-        self, socket: WebSocket, spoken: Subprotocol, name: ContainerName, image: str, options: Options
-    ) -> None:
+    async def _run(self, socket: WebSocket, spoken: Subprotocol, options: Options, begin: Callable[[], Stdio]) -> None:
         opcode, parts = spoken.message(options.outputs[0], b"")  # "connected"
         await socket.send(opcode, *parts)
         try:
-            process = self._runtime.start(name, image, options.argv, tty=options.tty)
+            stdio = begin()
         except NotExecutableError as error:
             cause = _FAILED.format(self._new_exec_id(), _RUNTIME.format(error))
             await socket.finish(spoken.failed(cause))
             return
-        stream = _Stream(socket, spoken, options, process)
         try:
-            code = await stream.run()
+            code = await _Stream(socket, spoken, options, stdio).run()
         except BaseException:
-            self._orphan(process)
+            self._leave_alone(stdio)
             raise
         if code is None:
-            self._orphan(process)
+            self._leave_alone(stdio)
             await socket.finish()
             return
-        process.release()
+        stdio.release()
         await socket.finish(spoken.exited(code, options.argv))
 
-    def _orphan(self, process: Process) -> None:
-        """Leave a process alone: no HUP, its terminal stays open, its pipe ends, its output goes nowhere."""
-        process.attached = False
-        process.close_stdin()
-        task = asyncio.ensure_future(_discard(process))
-        self._discards.add(task)
-        task.add_done_callback(self._discards.discard)
-
-
-async def _discard(process: Process) -> None:
-    try:
-        await process.discard_output()
-        await process.wait()
-    finally:
-        process.release()
+    def _leave_alone(self, stdio: Stdio) -> None:
+        task = asyncio.ensure_future(stdio.outlive())
+        self._left_alone.add(task)
+        task.add_done_callback(self._left_alone.discard)
 
 
 class _Stream:
-    """One running exec: frames in, frames out."""
+    """One running stream: frames in, frames out."""
 
-    def __init__(self, socket: WebSocket, spoken: Subprotocol, options: Options, process: Process) -> None:
+    def __init__(self, socket: WebSocket, spoken: Subprotocol, options: Options, stdio: Stdio) -> None:
         self._socket = socket
         self._spoken = spoken
         self._options = options
-        self._process = process
+        self._stdio = stdio
 
     async def run(self) -> int | None:
         """The exit status once the process ended and all of its output is sent; None if the client left first.
@@ -165,7 +173,7 @@ class _Stream:
             ConnectionResetError: it vanished.
         """
         if not self._options.stdin:
-            self._process.close_stdin()
+            self._stdio.close_stdin()
         done = asyncio.ensure_future(self._output())
         left = asyncio.ensure_future(self._input())
         gone = asyncio.ensure_future(self._socket.wait_gone())  # seen also while a process does not take its input
@@ -183,19 +191,19 @@ class _Stream:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _output(self) -> int:
-        sources = [(self._process.stdout, Channel.STDOUT, self._options.stdout)]
-        if self._process.stderr is not None:
-            sources.append((self._process.stderr, Channel.STDERR, self._options.stderr))
+        sources = [(self._stdio.stdout, Channel.STDOUT, self._options.stdout)]
+        if self._stdio.stderr is not None:
+            sources.append((self._stdio.stderr, Channel.STDERR, self._options.stderr))
         try:
             async with asyncio.TaskGroup() as group:
                 for source in sources:
                     group.create_task(self._forward(*source))
         except* ConnectionError:
             raise ConnectionResetError from None
-        return await self._process.wait()
+        return await self._stdio.wait()
 
     async def _forward(self, descriptor: int, channel: Channel, wanted: bool) -> None:  # noqa: FBT001 - of a table
-        while data := await self._process.read(descriptor):
+        while data := await self._stdio.read(descriptor):
             if wanted:
                 opcode, parts = self._spoken.message(channel, data)
                 await self._socket.send(opcode, *parts)
@@ -224,12 +232,12 @@ class _Stream:
     async def _take(self, channel: int, data: bytes) -> None:
         match channel:
             case Channel.STDIN if self._options.stdin:
-                await self._process.write(data)
+                await self._stdio.write(data)
             case Channel.RESIZE:
                 with contextlib.suppress(OSError):  # the terminal may be gone already
                     if size := parse_resize(data):
-                        self._process.resize(size)
+                        self._stdio.resize(size)
             case Channel.CLOSE if self._spoken.half_close and data[:1] == bytes([Channel.STDIN]):
-                self._process.close_stdin()
+                self._stdio.close_stdin()
             case _:
                 pass  # unknown channels are ignored (recorded)

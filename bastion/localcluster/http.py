@@ -10,7 +10,11 @@ import asyncio
 from dataclasses import dataclass, field
 from functools import cached_property
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_plus, unquote_to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
 
 MAX_HEAD = (1 << 20) + 4096
 """Bytes of request line and headers; more is a 431 (Go's default, recorded: a URL must stay under about 1 MB)."""
@@ -24,13 +28,14 @@ JSON = "application/json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """An answer. `close`: the connection ends with it."""
+    """An answer. `close`: the connection ends with it. `stream`: the body, in pieces, as long as it lasts."""
 
     status: int
     body: bytes = b""
     content_type: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     close: bool = False
+    stream: AsyncGenerator[bytes, None] | None = None
 
     def head(self) -> bytes:
         """The bytes before the body."""
@@ -38,11 +43,18 @@ class Response:
         lines += [f"{name}: {value}" for name, value in self.headers]
         if self.content_type:
             lines.append(f"Content-Type: {self.content_type}")
-        if self.status != HTTPStatus.SWITCHING_PROTOCOLS:
+        if self.stream is not None:
+            lines.append("Transfer-Encoding: chunked")
+        elif self.status != HTTPStatus.SWITCHING_PROTOCOLS:
             lines.append(f"Content-Length: {len(self.body)}")
         if self.close:
             lines.append("Connection: close")
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def chunk(data: bytes) -> bytes:
+    """One piece of a chunked body; an empty one ends it (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 class BadRequestError(Exception):
@@ -77,6 +89,11 @@ class Request:
     def param(self, name: str) -> str:
         """The first query value of that name, or ""."""
         return next((value.decode(errors="replace") for key, value in self.query if key == name), "")
+
+    def flag(self, name: str) -> bool:
+        """A query value as Kubernetes reads booleans: there, and neither "false" nor "0"."""
+        values = [value for key, value in self.query if key == name]
+        return bool(values) and values[0].lower() not in (b"false", b"0")
 
     def header(self, name: str) -> str:
         """The first header of that lower-case name, or ""."""

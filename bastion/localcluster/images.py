@@ -1,4 +1,4 @@
-"""What a container finds: its home, its programs and its environment; used by runtime.
+"""What a container finds: its home, its programs and its environment; used by runtime and containers.
 
 There is no file system of its own. PATH decides what exists, and `resolve` gives the answers a container runtime
 would give about absolute paths.
@@ -7,10 +7,14 @@ would give about absolute paths.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import stat
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from bastion.localcluster import podserver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +34,7 @@ _APP = """\
 #!/bin/sh
 case ${1-} in
 --cat) exec /bin/cat ;;
+--wait) exec /bin/sleep infinity ;;
 --exit) exit "$2" ;;
 esac
 for argument in "$@"; do printf '%s\\n' "$argument"; done
@@ -41,19 +46,28 @@ class Image:
     """What containers of an image can run.
 
     system: the programs of this machine are seen. links: those of them, by name, that are seen alone.
-    scripts: programs of its own. shell: it has one.
+    scripts: programs of its own. shell: it has one. main: what its containers run if their spec does not say.
+    ports: those on which that main process serves.
     """
 
     system: bool = False
     links: str = ""
     scripts: tuple[tuple[str, str], ...] = ()
     shell: bool = True
+    main: tuple[str, ...] = ("sleep", "infinity")
+    ports: tuple[int, ...] = ()
 
+
+_SERVE = f"""\
+#!/bin/sh
+exec {shlex.quote(sys.executable)} -I -S {shlex.quote(podserver.__file__)}
+"""
 
 IMAGES: Mapping[str, Image] = {
     "local/debian:1": Image(system=True),
+    "local/web:1": Image(system=True, scripts=(("serve", _SERVE),), main=("serve",), ports=tuple(podserver.SERVICES)),
     "local/busybox:1": Image(links=_SH_TOOLS),
-    "local/distroless:1": Image(scripts=(("app", _APP),), shell=False),
+    "local/distroless:1": Image(scripts=(("app", _APP),), shell=False, main=("app", "--wait")),
 }
 
 _BIN_DIRECTORIES = frozenset(("/", *SYSTEM_PATH.split(":")))

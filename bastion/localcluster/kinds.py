@@ -1,4 +1,4 @@
-"""The kinds of objects that are served; used by api to read paths and by store to keep them apart."""
+"""The kinds of objects that are served; used by every part that knows of objects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Kind:
     """A kind of object.
 
-    group: "" is the core group. plural: the word in paths.
+    group: "" is the core group. plural: the word in paths. short_names: what people type.
+    fields: what a fieldSelector may name beside the object's own name and namespace.
     """
 
     group: str
@@ -17,6 +18,8 @@ class Kind:
     plural: str
     name: str
     namespaced: bool = True
+    short_names: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
 
     @property
     def api_version(self) -> str:
@@ -36,13 +39,47 @@ class Kind:
         return {**details, "kind": self.plural}
 
 
-POD = Kind(group="", version="v1", plural="pods", name="Pod")
-NAMESPACE = Kind(group="", version="v1", plural="namespaces", name="Namespace", namespaced=False)
-SERVICE_ACCOUNT = Kind(group="", version="v1", plural="serviceaccounts", name="ServiceAccount")
-DEPLOYMENT = Kind(group="apps", version="v1", plural="deployments", name="Deployment")
-REPLICA_SET = Kind(group="apps", version="v1", plural="replicasets", name="ReplicaSet")
-STATEFUL_SET = Kind(group="apps", version="v1", plural="statefulsets", name="StatefulSet")
-DAEMON_SET = Kind(group="apps", version="v1", plural="daemonsets", name="DaemonSet")
+POD = Kind(
+    group="",
+    version="v1",
+    plural="pods",
+    name="Pod",
+    short_names=("po",),
+    fields=("spec.nodeName", "spec.restartPolicy", "spec.serviceAccountName", "status.phase", "status.podIP"),
+)
+NAMESPACE = Kind(
+    group="",
+    version="v1",
+    plural="namespaces",
+    name="Namespace",
+    namespaced=False,
+    short_names=("ns",),
+    fields=("status.phase",),
+)
+SERVICE_ACCOUNT = Kind(group="", version="v1", plural="serviceaccounts", name="ServiceAccount", short_names=("sa",))
+EVENT = Kind(
+    group="",
+    version="v1",
+    plural="events",
+    name="Event",
+    short_names=("ev",),
+    fields=(
+        "involvedObject.kind",
+        "involvedObject.namespace",
+        "involvedObject.name",
+        "involvedObject.uid",
+        "involvedObject.apiVersion",
+        "involvedObject.resourceVersion",
+        "involvedObject.fieldPath",
+        "reason",
+        "reportingComponent",
+        "type",
+    ),
+)
+DEPLOYMENT = Kind(group="apps", version="v1", plural="deployments", name="Deployment", short_names=("deploy",))
+REPLICA_SET = Kind(group="apps", version="v1", plural="replicasets", name="ReplicaSet", short_names=("rs",))
+STATEFUL_SET = Kind(group="apps", version="v1", plural="statefulsets", name="StatefulSet", short_names=("sts",))
+DAEMON_SET = Kind(group="apps", version="v1", plural="daemonsets", name="DaemonSet", short_names=("ds",))
 JOB = Kind(group="batch", version="v1", plural="jobs", name="Job")
 
 RBAC_GROUP = "rbac.authorization.k8s.io"
@@ -57,6 +94,7 @@ KINDS = (
     POD,
     NAMESPACE,
     SERVICE_ACCOUNT,
+    EVENT,
     DEPLOYMENT,
     REPLICA_SET,
     STATEFUL_SET,

@@ -1,4 +1,7 @@
-"""Lists of objects: selectors, pages and their tokens; used by api. Shapes as recorded (pods-list-*)."""
+"""Lists of objects: selectors, pages and their tokens; used by objects and watching.
+
+Shapes as recorded (tests/data/kube-wire, pods-list-*).
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,7 @@ _TOKEN_VERSION = "meta.k8s.io/v1"  # noqa: S105 - the version of a token's forma
 
 def list_objects(objects: Store, kind: Kind, namespace: str, request: Request) -> Object:
     """A list as a request asks for it. Raises ApiError: 400 for a selector or token that makes no sense."""
-    if request.param("watch") in ("1", "true"):
-        raise statuses.method_not_allowed()
-    matches = _matcher(request)
+    matches = matcher(kind, request)
     limit = _limit(request)
     version, start = _parse_token(request.param("continue"))
     after = [one for one in objects.list(kind, namespace) if _key(one, namespace) >= start and matches(one)]
@@ -42,10 +43,11 @@ def list_objects(objects: Store, kind: Kind, namespace: str, request: Request) -
     }
 
 
-def _matcher(request: Request) -> Callable[[Object], bool]:
+def matcher(kind: Kind, request: Request) -> Callable[[Object], bool]:
+    """Whether an object is one that a request selects. Raises ApiError: 400 for a selector that makes no sense."""
     try:
         labels = selectors.parse_labels(request.param("labelSelector"))
-        fields = selectors.parse_fields(request.param("fieldSelector"))
+        fields = selectors.parse_fields(request.param("fieldSelector"), kind.fields)
     except SelectorError as error:
         raise statuses.bad_request(str(error)) from None
     return lambda value: fields(value) and labels(value["metadata"].get("labels", {}))

@@ -1,12 +1,13 @@
-"""The shapes of pods, ReplicaSets and Deployments that run; used by seed and runtime.
+"""The shapes of pods; used by seed, kubelet, workloads and objects.
 
-They have the keys of recorded objects (tests/data/kube-wire: pod-get, replicasets-list, deployment-get), without
+They have the keys of recorded objects (tests/data/kube-wire: pod-get, ephemeral-status), without
 managedFields and the volumes that every pod gets.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bastion.localcluster import kinds
@@ -14,135 +15,118 @@ from bastion.localcluster import kinds
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bastion.localcluster.store import Object, Store
-
-Containers = tuple[tuple[str, str], ...]
-"""Names and images."""
+    from bastion.localcluster.store import Object
 
 NODE = "local-node"
 NODE_IP = "127.0.0.1"
 
-_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+_CONTAINER_DEFAULTS = {
+    "resources": {},
+    "terminationMessagePath": "/dev/termination-log",
+    "terminationMessagePolicy": "File",
+    "imagePullPolicy": "Never",
+}
 _TOLERATED = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_POD_DEFAULTS: Object = {
+    "serviceAccountName": "default",
+    "serviceAccount": "default",
+    "tolerations": [
+        {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300} for key in _TOLERATED
+    ],
+    "priority": 0,
+    "enableServiceLinks": True,
+    "preemptionPolicy": "PreemptLowerPriority",
+}
+_CONDITIONS = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
 
 
-def create(store: Store, metadata: dict[str, Any], containers: Containers) -> Object:
-    """Put a running pod into the store."""
-    pod = {"kind": kinds.POD.name, "apiVersion": "v1", "metadata": metadata, "spec": _pod_spec(containers)}
-    pod = store.create(kinds.POD, pod)
-    return store.replace(kinds.POD, {**pod, "status": _status(pod)})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerState:
+    """One container at a moment.
+
+    state, last: as in a status: `{"running": {…}}`, `{"waiting": {…}}` or `{"terminated": {…}}`; last may be {}.
+    identity: its containerID, "" before it was started.
+    """
+
+    name: str
+    image: str
+    state: dict[str, Any]
+    last: dict[str, Any] = field(default_factory=dict)
+    restarts: int = 0
+    identity: str = ""
+    ephemeral: bool = False
+
+    @property
+    def running(self) -> bool:
+        """Whether its main process lives."""
+        return "running" in self.state
 
 
-def restarted(pod: Object, container: str, *, exit_code: int, at: str) -> Object:
-    """A pod one of whose containers died and was started again; `at` is when."""
-    old = pod["status"]["containerStatuses"]
-    statuses = [_restarted(one, exit_code, at) if one["name"] == container else one for one in old]
-    return {**pod, "status": {**pod["status"], "containerStatuses": statuses}}
+def is_ready(pod: Object) -> bool:
+    """Whether all of a pod's containers run."""
+    conditions = pod.get("status", {}).get("conditions", ())
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def owner(value: Object) -> Object:
-    """The reference by which a controlled object names its controller."""
-    return {
-        "apiVersion": value["apiVersion"],
-        "kind": value["kind"],
-        "name": value["metadata"]["name"],
-        "uid": value["metadata"]["uid"],
-        "controller": True,
-        "blockOwnerDeletion": True,
+def scheduled(spec: Object) -> Object:
+    """A pod's spec with everything that an API server and a scheduler would add."""
+    template = template_spec(spec["containers"])
+    return {**template, **_POD_DEFAULTS, **spec, "containers": template["containers"], "nodeName": NODE}
+
+
+def with_ephemeral(spec: Object, ephemeral: list[Object]) -> Object:
+    """A pod's spec with these ephemeral containers, which stand behind its containers."""
+    first = {"containers": spec["containers"], "ephemeralContainers": ephemeral}
+    return {**first, **{key: part for key, part in spec.items() if key not in first}}
+
+
+def ephemeral_container(spec: Object) -> Object:
+    """An ephemeral container's spec with its defaults, in the server's order."""
+    first: Object = {key: spec[key] for key in ("name", "image", "command", "args") if key in spec}
+    return {**first, **_CONTAINER_DEFAULTS, **{key: spec[key] for key in spec if key not in first}}
+
+
+def pending(pod: Object) -> Object:
+    """A new pod, scheduled and not started."""
+    started = {"phase": "Pending", "qosClass": "BestEffort"}
+    value = {"kind": kinds.POD.name, "apiVersion": "v1", "metadata": {**pod["metadata"], "generation": 1}}
+    return {**value, "spec": scheduled(pod["spec"]), "status": started}
+
+
+def status(pod: Object, containers: Iterable[ContainerState]) -> Object:
+    """A pod's status, from the states of its containers."""
+    listed = sorted(containers, key=lambda one: one.name)
+    regular = [one for one in listed if not one.ephemeral]
+    at = pod["metadata"]["creationTimestamp"]
+    ready = bool(regular) and all(one.running for one in regular)
+    generation = pod["metadata"].get("generation", 1)
+    result = {
+        "observedGeneration": generation,
+        "phase": _phase(regular),
+        "conditions": list(_conditions(at, generation, ready=ready)),
+        "hostIP": NODE_IP,
+        "hostIPs": [{"ip": NODE_IP}],
+        "podIP": NODE_IP,
+        "podIPs": [{"ip": NODE_IP}],
+        "startTime": at,
+        "containerStatuses": [_container_status(one) for one in regular],
+        "qosClass": "BestEffort",
     }
+    if len(regular) < len(listed):
+        result["ephemeralContainerStatuses"] = [_container_status(one) for one in listed if one.ephemeral]
+    return result
 
 
-def deployment(  # noqa: PLR0913, PLR0917 - the parts of a Deployment, no more
-    namespace: str, name: str, labels: dict[str, str], containers: Containers, replicas: int, template_hash: str
-) -> Object:
-    """A Deployment that is complete."""
-    done = f'ReplicaSet "{name}-{template_hash}" has successfully progressed.'
-    conditions = [
-        ("Progressing", "NewReplicaSetAvailable", done),
-        ("Available", "MinimumReplicasAvailable", "Deployment has minimum availability."),
-    ]
-    return {
-        "kind": kinds.DEPLOYMENT.name,
-        "apiVersion": kinds.DEPLOYMENT.api_version,
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "generation": 1,
-            "labels": labels,
-            "annotations": {"deployment.kubernetes.io/revision": "1"},
-        },
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {"app": labels["app"]}},
-            "template": {"metadata": {"labels": labels}, "spec": _template_spec(containers)},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}},
-            "revisionHistoryLimit": 10,
-            "progressDeadlineSeconds": 600,
-        },
-        "status": {
-            "observedGeneration": 1,
-            "replicas": replicas,
-            "updatedReplicas": replicas,
-            "readyReplicas": replicas,
-            "availableReplicas": replicas,
-            "terminatingReplicas": 0,
-            "conditions": [
-                {"type": kind, "status": "True", "reason": reason, "message": message}
-                for kind, reason, message in conditions
-            ],
-        },
-    }
+def container_id(uid: str, name: str, restarts: int) -> str:
+    """What a container runtime would call one run of a container."""
+    return f"containerd://{_digest(f'{uid}/{name}/{restarts}')}"
 
 
-def replica_set(of: Object, template_hash: str) -> Object:
-    """The one ReplicaSet of a Deployment."""
-    metadata, spec = of["metadata"], of["spec"]
-    replicas = spec["replicas"]
-    mark = {"pod-template-hash": template_hash}
-    labels = {**metadata["labels"], **mark}
-    return {
-        "kind": kinds.REPLICA_SET.name,
-        "apiVersion": kinds.REPLICA_SET.api_version,
-        "metadata": {
-            "name": f"{metadata['name']}-{template_hash}",
-            "namespace": metadata["namespace"],
-            "generation": 1,
-            "labels": labels,
-            "annotations": {
-                "deployment.kubernetes.io/desired-replicas": str(replicas),
-                "deployment.kubernetes.io/max-replicas": str(replicas + 1),
-                "deployment.kubernetes.io/revision": "1",
-            },
-            "ownerReferences": [owner(of)],
-        },
-        "spec": {
-            "replicas": replicas,
-            "selector": {"matchLabels": {**spec["selector"]["matchLabels"], **mark}},
-            "template": {"metadata": {"labels": labels}, "spec": spec["template"]["spec"]},
-        },
-        "status": {
-            "replicas": replicas,
-            "fullyLabeledReplicas": replicas,
-            "readyReplicas": replicas,
-            "availableReplicas": replicas,
-            "terminatingReplicas": 0,
-            "observedGeneration": 1,
-        },
-    }
-
-
-def _template_spec(containers: Containers) -> Object:
+def template_spec(containers: Iterable[Object]) -> Object:
+    """The spec of a workload's pods, from its containers' specs."""
     return {
         "containers": [
-            {
-                "name": name,
-                "image": image,
-                "resources": {},
-                "terminationMessagePath": "/dev/termination-log",
-                "terminationMessagePolicy": "File",
-                "imagePullPolicy": "Never",
-            }
-            for name, image in containers
+            {"name": one["name"], "image": one["image"], **_CONTAINER_DEFAULTS, **one} for one in containers
         ],
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": 1,
@@ -152,75 +136,40 @@ def _template_spec(containers: Containers) -> Object:
     }
 
 
-def _pod_spec(containers: Containers) -> Object:
-    tolerated = {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
-    return {
-        **_template_spec(containers),
-        "serviceAccountName": "default",
-        "serviceAccount": "default",
-        "nodeName": NODE,
-        "tolerations": [{"key": key, **tolerated} for key in _TOLERATED],
-        "priority": 0,
-        "enableServiceLinks": True,
-        "preemptionPolicy": "PreemptLowerPriority",
-    }
+def _phase(containers: list[ContainerState]) -> str:
+    codes = [one.state["terminated"]["exitCode"] for one in containers if "terminated" in one.state]
+    if containers and len(codes) == len(containers):
+        return "Failed" if any(codes) else "Succeeded"
+    return "Running" if any(one.running or one.identity for one in containers) else "Pending"
 
 
-def _status(pod: Object) -> Object:
-    metadata = pod["metadata"]
-    at = metadata["creationTimestamp"]
-    since = {"observedGeneration": 1, "status": "True", "lastProbeTime": None, "lastTransitionTime": at}
-    return {
-        "observedGeneration": 1,
-        "phase": "Running",
-        "conditions": [{"type": kind, **since} for kind in _CONDITIONS],
-        "hostIP": NODE_IP,
-        "hostIPs": [{"ip": NODE_IP}],
-        "podIP": NODE_IP,
-        "podIPs": [{"ip": NODE_IP}],
-        "startTime": at,
-        "containerStatuses": list(_container_statuses(metadata["uid"], at, pod["spec"]["containers"])),
-        "qosClass": "BestEffort",
-    }
-
-
-def _container_statuses(uid: str, at: str, containers: Iterable[Object]) -> Iterable[Object]:
-    for container in sorted(containers, key=lambda one: str(one["name"])):
-        name, image = container["name"], container["image"]
+def _conditions(at: str, generation: int, *, ready: bool) -> Iterable[Object]:
+    for kind in _CONDITIONS:
+        holds = ready or kind not in ("Ready", "ContainersReady")
         yield {
-            "name": name,
-            "state": {"running": {"startedAt": at}},
-            "lastState": {},
-            "ready": True,
-            "restartCount": 0,
-            "image": image,
-            "imageID": f"sha256:{_digest(image)}",
-            "containerID": _container_id(uid, name, 0),
-            "started": True,
-            "resources": {},
+            "type": kind,
+            "observedGeneration": generation,
+            "status": "True" if holds else "False",
+            "lastProbeTime": None,
+            "lastTransitionTime": at,
         }
 
 
-def _restarted(status: Object, exit_code: int, at: str) -> Object:
-    count = status["restartCount"] + 1
-    ended = {
-        "exitCode": exit_code,
-        "reason": "Error",
-        "startedAt": status["state"]["running"]["startedAt"],
-        "finishedAt": at,
-        "containerID": status["containerID"],
+def _container_status(one: ContainerState) -> Object:
+    status = {
+        "name": one.name,
+        "state": one.state,
+        "lastState": one.last,
+        "ready": one.running and not one.ephemeral,
+        "restartCount": one.restarts,
+        "image": one.image,
+        "imageID": f"sha256:{_digest(one.image)}" if one.identity else "",
     }
-    return {
-        **status,
-        "state": {"running": {"startedAt": at}},
-        "lastState": {"terminated": ended},
-        "restartCount": count,
-        "containerID": _container_id(status["containerID"], status["name"], count),
-    }
-
-
-def _container_id(seed: str, name: str, count: int) -> str:
-    return f"containerd://{_digest(f'{seed}/{name}/{count}')}"
+    if one.identity:
+        status["containerID"] = one.identity
+    if not one.ephemeral:
+        status["started"] = one.running
+    return {**status, "resources": {}}
 
 
 def _digest(text: str) -> str:

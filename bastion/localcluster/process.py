@@ -1,4 +1,4 @@
-"""One started process and its pipes or terminal, without threads; made by runtime, driven by execs."""
+"""One started process and its pipes or terminal, without threads; made by runtime, driven by execs and mains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import struct
 import subprocess
 import termios
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,13 +23,42 @@ READ = 32 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """How a process is started."""
+    """How a process is started. `kept`: descriptors that it inherits beside its standard ones."""
 
     file: str
     argv: Sequence[str]
     environment: Mapping[str, str]
     directory: Path
     tty: bool
+    kept: Sequence[int] = ()
+
+
+class Stdio(Protocol):
+    """What a stream drives: a process of its own (exec), or a share in a container's main one (attach)."""
+
+    stdout: int
+    stderr: int | None
+
+    async def read(self, descriptor: int) -> bytes:
+        """Output when there is some; b"" at its end."""
+
+    async def write(self, data: bytes) -> None:
+        """Give input, as fast as it is read."""
+
+    def close_stdin(self) -> None:
+        """End the input."""
+
+    def resize(self, size: WindowSize) -> None:
+        """Set the terminal's size."""
+
+    async def wait(self) -> int:
+        """The exit status to tell."""
+
+    async def outlive(self) -> None:
+        """The stream is gone: let the process live on alone."""
+
+    def release(self) -> None:
+        """The process has ended, and all of its output was read."""
 
 
 class Process:
@@ -110,6 +139,16 @@ class Process:
         if self.tty:
             fcntl.ioctl(self.stdout, termios.TIOCSWINSZ, struct.pack("HHHH", size.rows, size.cols, 0, 0))
 
+    async def outlive(self) -> None:
+        """Leave it alone: no HUP, its terminal stays open, its pipe ends, its output goes nowhere."""
+        self.attached = False
+        self.close_stdin()
+        try:
+            await self.discard_output()
+            await self.wait()
+        finally:
+            self.release()
+
     async def discard_output(self) -> None:
         """Read and forget what is still said, until the end."""
         await asyncio.gather(*(self._discard(one) for one in (self.stdout, self.stderr) if one is not None))
@@ -148,6 +187,7 @@ def _popen(start: Start, given: Sequence[int]) -> subprocess.Popen[bytes]:
         cwd=start.directory,
         env=start.environment,
         start_new_session=True,
+        pass_fds=start.kept,
         umask=0o022,
         preexec_fn=_take_terminal if start.tty else None,  # noqa: PLW1509 - there are no threads here
     )

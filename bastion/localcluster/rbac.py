@@ -70,6 +70,17 @@ def authorize(store: Store, user: User, asked: Attributes) -> Verdict:
     return Verdict(allowed=False)
 
 
+def rules_of(store: Store, user: User, namespace: str) -> list[Object]:
+    """Every rule that a user has in a namespace."""
+    if MASTERS in user.groups:
+        return [
+            {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+            {"verbs": ["*"], "nonResourceURLs": ["*"]},
+        ]
+    bindings = [binding for binding, _ in _bindings(store, namespace) if _subject_of(binding, user)]
+    return [rule for binding in bindings for rule in _rules(store, binding)]
+
+
 def denied(user: User, asked: Attributes) -> ApiError:
     """The 403 for what was not allowed."""
     who = f'User "{user.name}" cannot {asked.verb}'
@@ -140,7 +151,7 @@ def _rule_allows(rule: Object, asked: Attributes) -> bool:
     if not _has(rule["verbs"], asked.verb):
         return False
     if asked.path:
-        return _has(rule.get("nonResourceURLs", ()), asked.path)
+        return any(_covers(url, asked.path) for url in rule.get("nonResourceURLs", ()))
     names = rule.get("resourceNames", ())
     resources = rule.get("resources", ())
     return (
@@ -148,6 +159,10 @@ def _rule_allows(rule: Object, asked: Attributes) -> bool:
         and (_has(resources, asked.full_resource) or bool(asked.subresource and f"*/{asked.subresource}" in resources))
         and (not names or asked.name in names)
     )
+
+
+def _covers(url: str, path: str) -> bool:
+    return path.startswith(url[:-1]) if url.endswith("*") else path == url
 
 
 def _has(listed: list[str] | tuple[str, ...], wanted: str) -> bool:

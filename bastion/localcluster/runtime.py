@@ -1,4 +1,4 @@
-"""Starts, finds and ends the processes of containers; used by execs, api, control and __main__.
+"""Starts, finds and ends the processes of containers; used by execs, kubelet, control and __main__.
 
 A process belongs to a container if it is in the session of something that was started there, or if its HOME is the
 container's (a daemon that made a session of its own). This process adopts orphans, so that nothing outlives it.
@@ -21,7 +21,7 @@ from bastion.localcluster.images import IMAGES, Container, NotExecutableError
 from bastion.localcluster.process import Process, Start
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bastion.localcluster.procfs import Seen
@@ -56,6 +56,7 @@ class Runtime:
         self._directory = directory
         self._containers: dict[ContainerName, Container] = {}
         self._sessions: dict[int, tuple[ContainerName, Process]] = {}
+        self._mains: set[int] = set()  # sessions of the containers' main processes
 
     def open(self) -> None:
         """Adopt orphans and hear of every child's end. Call it inside the event loop."""
@@ -63,8 +64,18 @@ class Runtime:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
-    def start(self, name: ContainerName, image: str, argv: Sequence[str], *, tty: bool) -> Process:
-        """Start a process in a container.
+    def start(  # noqa: PLR0913 - what a container's spec says
+        self,
+        name: ContainerName,
+        image: str,
+        argv: Sequence[str],
+        *,
+        tty: bool,
+        main: bool = False,
+        environment: Mapping[str, str] | None = None,
+        kept: Sequence[int] = (),
+    ) -> Process:
+        """Start a process in a container; its main one may have more environment and inherit descriptors.
 
         Raises:
             NotExecutableError: it cannot be started, in the words of the container runtime.
@@ -75,9 +86,10 @@ class Runtime:
         start = Start(
             file=container.resolve(argv[0]),
             argv=argv,
-            environment=container.environment(tty=tty),
+            environment={**container.environment(tty=tty), **(environment or {})},
             directory=container.home,
             tty=tty,
+            kept=kept,
         )
         try:
             process = Process(start)
@@ -87,12 +99,16 @@ class Runtime:
             reason = os.strerror(error.errno or errno.EIO).lower()
             raise NotExecutableError(f"exec {start.file}: {reason}") from None
         self._sessions[process.pid] = name, process
+        if main:
+            self._mains.add(process.pid)
         return process
 
     def processes(self) -> list[Listed]:
-        """Every living process of every container."""
+        """Every living process that streams started: the containers' own main processes are left out."""
         return [
-            Listed(name=name, pid=seen.pid, argv=seen.argv(), orphan=orphan) for name, seen, orphan in self._members()
+            Listed(name=name, pid=seen.pid, argv=seen.argv(), orphan=orphan)
+            for name, seen, orphan in self._members()
+            if seen.session not in self._mains
         ]
 
     async def kill(self, namespace: str, pod: str, container: str = "") -> None:
@@ -107,6 +123,11 @@ class Runtime:
             if not doomed:
                 return
             await _kill(doomed)
+
+    def forget(self, namespace: str, pod: str) -> None:
+        """A pod is no more; the next of its name may have other images."""
+        for name in [one for one in self._containers if (one.namespace, one.pod) == (namespace, pod)]:
+            del self._containers[name]
 
     async def close(self) -> None:
         """Kill and wait for everything that was ever started here."""
@@ -159,6 +180,7 @@ class Runtime:
         for pid in ended:
             if pid not in occupied:
                 del self._sessions[pid]
+                self._mains.discard(pid)
 
 
 def _descendants(ancestor: int) -> list[int]:

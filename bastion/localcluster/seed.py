@@ -6,9 +6,9 @@ To add a pod or a role, add a line to one of the tables. Shapes follow recorded 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bastion.localcluster import kinds, podspec
+from bastion.localcluster import kinds, podspec, workloads
 from bastion.localcluster.rbac import MASTERS
 
 if TYPE_CHECKING:
@@ -31,13 +31,14 @@ NAMESPACES: Mapping[str, dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSeed:
-    """A pod; `containers` are names and images (images.py)."""
+    """A pod; `containers` are names and images (images.py), `more` is what else stands in each one's spec."""
 
     namespace: str
     name: str
     labels: dict[str, str]
     containers: tuple[tuple[str, str], ...]
     annotations: dict[str, str] = field(default_factory=dict)
+    more: Object = field(default_factory=dict)
 
 
 PODS = (
@@ -45,7 +46,8 @@ PODS = (
         namespace="default",
         name="web",
         labels={"app": "web", "env": "dev"},
-        containers=(("web", "local/debian:1"),),
+        containers=(("web", "local/web:1"),),
+        more={"ports": [{"containerPort": 8080, "protocol": "TCP"}]},
     ),
     PodSeed(
         namespace="default",
@@ -71,7 +73,8 @@ PODS = (
 API_HASH = "788b6f4684"
 API_PODS = ("4fttr", "x59ld")
 API_LABELS = {"app": "api", "team": "shop"}
-API_CONTAINERS = (("api", "local/busybox:1"),)
+API_COMMAND = ["sh", "-c", "echo listening; while sleep 20; do echo still here; done"]
+API_CONTAINERS = [{"name": "api", "image": "local/busybox:1", "command": API_COMMAND}]
 
 EXEC_RESOURCES = ["pods/exec", "pods/portforward", "pods/attach"]
 WORKLOADS = ["deployments", "replicasets", "statefulsets", "daemonsets"]
@@ -120,14 +123,23 @@ CLUSTER_ROLES: Mapping[str, list[Object]] = {
     "system:public-info-viewer": [
         {"verbs": ["get"], "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version"]},
     ],
+    "system:discovery": [
+        {"verbs": ["get"], "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/version"]},
+    ],
+    "system:basic-user": [
+        rule(["create"], ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], "authorization.k8s.io"),
+        rule(["create"], ["selfsubjectreviews"], "authentication.k8s.io"),
+    ],
     "bastion": [
         rule(READ, ["pods", "namespaces"]),
         rule(READ, WORKLOADS, "apps"),
         rule(READ, ["jobs"], "batch"),
+        rule(READ, ["events"]),
         rule(["create"], ["subjectaccessreviews"], "authorization.k8s.io"),
+        rule(["create"], ["tokenreviews"], "authentication.k8s.io"),
         rule(["impersonate"], ["users", "groups"]),
     ],
-    "bastion:engineer": [rule(BOTH, ["pods/exec"])],
+    "bastion:engineer": [rule(BOTH, ["pods/exec", "pods/portforward"]), rule(["get"], ["pods/log"])],
     "bastion:contractor": [rule(["get"], ["pods", "pods/log"])],
     "bastion:reaper": [rule(BOTH, ["pods/exec"])],
 }
@@ -138,6 +150,8 @@ CLUSTER_BINDINGS: Mapping[str, tuple[str, list[Object]]] = {
         "system:public-info-viewer",
         [group("system:authenticated"), group("system:unauthenticated")],
     ),
+    "system:discovery": ("system:discovery", [group("system:authenticated")]),
+    "system:basic-user": ("system:basic-user", [group("system:authenticated")]),
     "bastion": ("bastion", [account(BASTION_NAMESPACE, BASTION_ACCOUNT)]),
     "bastion:engineer": ("bastion:engineer", [group("bastion:engineer")]),
     "bastion:reaper": ("bastion:reaper", [user("bastion:reaper")]),
@@ -151,12 +165,14 @@ def fill(store: Store) -> None:
     """Put everything into an empty store."""
     for name, labels in NAMESPACES.items():
         store.create(kinds.NAMESPACE, _namespace(name, labels))
+        store.create(kinds.SERVICE_ACCOUNT, _service_account(name, "default"))
     store.create(kinds.SERVICE_ACCOUNT, _service_account(BASTION_NAMESPACE, BASTION_ACCOUNT))
     for seed in PODS:
-        metadata = {"name": seed.name, "namespace": seed.namespace, "generation": 1, "labels": seed.labels}
+        metadata = {"name": seed.name, "namespace": seed.namespace, "labels": seed.labels}
         if seed.annotations:
             metadata["annotations"] = seed.annotations
-        podspec.create(store, metadata, seed.containers)
+        containers = [{"name": name, "image": image, **seed.more} for name, image in seed.containers]
+        store.create(kinds.POD, podspec.pending({"metadata": metadata, "spec": {"containers": containers}}))
     _fill_api(store)
     _fill_rbac(store)
 
@@ -178,21 +194,11 @@ def _service_account(namespace: str, name: str) -> Object:
 
 def _fill_api(store: Store) -> None:
     """Deployment api in shop, its ReplicaSet and their pods."""
-    deployment = store.create(
-        kinds.DEPLOYMENT, podspec.deployment("shop", "api", API_LABELS, API_CONTAINERS, len(API_PODS), API_HASH)
-    )
-    replica_set = store.create(kinds.REPLICA_SET, podspec.replica_set(deployment, API_HASH))
-    prefix = f"{replica_set['metadata']['name']}-"
+    value = workloads.deployment("shop", "api", API_LABELS, API_CONTAINERS, len(API_PODS))
+    deployment = store.create(kinds.DEPLOYMENT, value)
+    replica_set = store.create(kinds.REPLICA_SET, workloads.replica_set(deployment, API_HASH))
     for suffix in API_PODS:
-        metadata: dict[str, Any] = {
-            "name": f"{prefix}{suffix}",
-            "generateName": prefix,
-            "namespace": "shop",
-            "generation": 1,
-            "labels": replica_set["spec"]["template"]["metadata"]["labels"],
-            "ownerReferences": [podspec.owner(replica_set)],
-        }
-        podspec.create(store, metadata, API_CONTAINERS)
+        store.create(kinds.POD, workloads.pod_of(replica_set, suffix))
 
 
 def _fill_rbac(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Label and field selectors of list requests; used by api. Pure.
+"""Label and field selectors of list requests; used by listing. Pure.
 
 The grammar is the API server's (k8s.io/apimachinery, labels): `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1`.
 """
@@ -6,7 +6,7 @@ The grammar is the API server's (k8s.io/apimachinery, labels): `a=b,c!=d,e in (f
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 Matcher = Callable[[Mapping[str, str]], bool]
@@ -31,27 +31,27 @@ def parse_labels(text: str) -> Matcher:
     return lambda labels: all(matches(labels) for matches in matchers)
 
 
-def parse_fields(text: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether an object matches a fieldSelector on metadata.name or metadata.namespace. Raises SelectorError."""
-    wanted = [_field(term) for term in text.split(",") if term]
-
-    def matches(value: Mapping[str, Any]) -> bool:
-        metadata = value["metadata"]
-        return all(
-            (metadata.get(field.removeprefix("metadata."), "") == want) == equal for field, want, equal in wanted
-        )
-
-    return matches
+def parse_fields(text: str, known: Collection[str]) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether an object matches a fieldSelector on its name, its namespace or `known` paths. Raises SelectorError."""
+    wanted = [_field(term, known) for term in text.split(",") if term]
+    return lambda value: all((_value_at(value, path) == want) == equal for path, want, equal in wanted)
 
 
-def _field(term: str) -> tuple[str, str, bool]:
+def _field(term: str, known: Collection[str]) -> tuple[str, str, bool]:
     parts = re.fullmatch(r"([^=!]*)(==|=|!=)(.*)", term, re.DOTALL)
     if parts is None:
         raise SelectorError(f"invalid selector: '{term}'; can't understand '{term}'")
     name, operator, value = parts.groups()
-    if name not in _FIELDS:
+    if name not in _FIELDS and name not in known:
         raise SelectorError(f"field label not supported: {name}")
     return name, value, operator != "!="
+
+
+def _value_at(value: Mapping[str, Any], path: str) -> str:
+    found: Any = value
+    for part in path.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return "" if found is None else str(found)
 
 
 class _Parser:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from bastion.localcluster import statuses
 from bastion.localcluster.connection import Connection
-from bastion.localcluster.http import BadRequestError, Response, read_request
+from bastion.localcluster.http import BadRequestError, Response, chunk, read_request
 from bastion.localcluster.statuses import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from bastion.localcluster.api import Api
     from bastion.localcluster.certificates import Certificates
     from bastion.localcluster.http import Request
@@ -54,6 +56,8 @@ class Server:
         try:
             while (response := await self._next_answer(connection)) is not None:
                 connection.write(response.head() + response.body)
+                if response.stream is not None and not await _send(response.stream, connection):
+                    break
                 if response.close:
                     break
                 await connection.drain()
@@ -81,3 +85,28 @@ class Server:
             path = request.target.partition("?")[0]
             print(f"localcluster: {request.method} {path}: {error!r}", file=sys.stderr)  # noqa: T201 - its log
             return statuses.internal_error(HTTPStatus.INTERNAL_SERVER_ERROR.phrase).response
+
+
+async def _send(stream: AsyncGenerator[bytes, None], connection: Connection) -> bool:
+    """Send a body piece by piece, and stop as soon as the peer leaves; False if it did."""
+    sending = asyncio.ensure_future(_send_chunks(stream, connection))
+    left = asyncio.ensure_future(connection.wait_left())
+    try:
+        await asyncio.wait((sending, left), return_when=asyncio.FIRST_COMPLETED)
+        if not sending.done():
+            return False
+        sending.result()
+        return True
+    finally:
+        sending.cancel()
+        left.cancel()
+        await asyncio.gather(sending, left, return_exceptions=True)
+        await stream.aclose()
+
+
+async def _send_chunks(stream: AsyncGenerator[bytes, None], connection: Connection) -> None:
+    async for data in stream:
+        if data:
+            connection.write(chunk(data))
+            await connection.drain()
+    connection.write(chunk(b""))

@@ -57,6 +57,30 @@ def not_found(kind: Kind, name: str) -> ApiError:
     return _failure(HTTPStatus.NOT_FOUND, "NotFound", message, kind.details(name))
 
 
+def already_exists(kind: Kind, name: str) -> ApiError:
+    """409 for an object that is there."""
+    message = f'{kind.qualified} "{name}" already exists'
+    return _failure(HTTPStatus.CONFLICT, "AlreadyExists", message, kind.details(name))
+
+
+def conflict(kind: Kind, name: str) -> ApiError:
+    """409 for a change to a version that is not the last."""
+    said = "the object has been modified; please apply your changes to the latest version and try again"
+    message = f'Operation cannot be fulfilled on {kind.qualified} "{name}": {said}'
+    return _failure(HTTPStatus.CONFLICT, "Conflict", message, kind.details(name))
+
+
+def expired(message: str) -> dict[str, Any]:
+    """The Status of a 410, which a watch wraps in an event."""
+    return _status(HTTPStatus.GONE, "Expired", message)
+
+
+def unsupported_media_type(known: Sequence[str]) -> ApiError:
+    """415 for a patch of another kind."""
+    message = f"the body of the request was in an unknown format - accepted media types include: {', '.join(known)}"
+    return _failure(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+
+
 def bad_request(message: str) -> ApiError:
     """400: something in the request makes no sense."""
     return _failure(HTTPStatus.BAD_REQUEST, "BadRequest", message)
@@ -103,6 +127,10 @@ def no_subprotocol() -> ApiError:
 
 
 def _failure(code: HTTPStatus, reason: str, message: str, details: dict[str, Any] | None = None) -> ApiError:
+    return ApiError(answer(_status(code, reason, message, details), code))
+
+
+def _status(code: HTTPStatus, reason: str, message: str, details: dict[str, Any] | None = None) -> dict[str, Any]:
     status: dict[str, Any] = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -113,4 +141,4 @@ def _failure(code: HTTPStatus, reason: str, message: str, details: dict[str, Any
     }
     if details:
         status["details"] = details
-    return ApiError(answer({**status, "code": int(code)}, code))
+    return {**status, "code": int(code)}

@@ -1,11 +1,15 @@
-"""Objects in memory, each with a resourceVersion; used by api, rbac, seed and control.
+"""Objects in memory, each with a resourceVersion, and what changed lately; used by every part that knows of objects.
 
 Objects are JSON-able dicts and are replaced, never changed in place. Every change goes through `_changed`, which gives
-the next resourceVersion: that is where a watch would listen.
+the next resourceVersion and wakes whoever waits.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,10 +20,31 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
+REMEMBERED = 4096
+"""Changes that can still be watched; whoever comes with an older version has to list again."""
+
 
 def timestamp(at: datetime) -> str:
     """A time as Kubernetes writes it: RFC 3339, UTC, whole seconds."""
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One object before and after; None is "was not there". `version` is the resourceVersion that it made."""
+
+    version: int
+    kind: Kind
+    old: Object | None
+    new: Object | None
+
+
+class TooOldError(Exception):
+    """A version whose changes are forgotten; `oldest` is the first that is remembered."""
+
+    def __init__(self, oldest: int) -> None:
+        super().__init__(f"the oldest version is {oldest}")
+        self.oldest = oldest
 
 
 class Store:
@@ -29,7 +54,18 @@ class Store:
         self._now = now
         self._new_uid = new_uid
         self._objects: dict[Kind, dict[tuple[str, str], Object]] = {}
+        self._changes: deque[Change] = deque()
+        self._forgotten = 0
+        self._waiting: set[asyncio.Event] = set()
         self.version = 0
+
+    def now(self) -> str:
+        """The time, as objects carry it."""
+        return timestamp(self._now())
+
+    def time(self) -> datetime:
+        """The time."""
+        return self._now()
 
     def get(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """One object; namespace is "" for kinds that have none."""
@@ -44,14 +80,9 @@ class Store:
         """Add an object; it gets its uid, its time and a version. An object of that name is replaced."""
         given = value["metadata"]
         names = {key: given[key] for key in ("name", "generateName", "namespace") if key in given}
-        metadata = {
-            **names,
-            "uid": self._new_uid(),
-            "resourceVersion": "",
-            "creationTimestamp": timestamp(self._now()),
-            **{key: part for key, part in given.items() if key not in names},
-        }
-        return self._changed(kind, {**value, "metadata": metadata})
+        own = {"uid": self._new_uid(), "resourceVersion": "", "creationTimestamp": self.now()}
+        rest = {key: part for key, part in given.items() if key not in names and key not in own}
+        return self._changed(kind, {**value, "metadata": {**names, **own, **rest}})
 
     def replace(self, kind: Kind, value: Object) -> Object:
         """Put a new state of an object in the place of the old one."""
@@ -59,17 +90,52 @@ class Store:
 
     def delete(self, kind: Kind, value: Object) -> Object:
         """Take an object out; returns its last state, which tells of its deletion."""
-        at = {"deletionTimestamp": timestamp(self._now()), "deletionGracePeriodSeconds": 0}
-        last = self._changed(kind, {**value, "metadata": {**value["metadata"], **at}})
+        self.version += 1
+        ended = {"deletionTimestamp": self.now(), "deletionGracePeriodSeconds": 0}
+        last = {**value, "metadata": {**value["metadata"], "resourceVersion": str(self.version), **ended}}
         del self._objects[kind][key_of(last)]
+        self._remember(Change(version=self.version, kind=kind, old=last, new=None))
         return last
+
+    def forget_changes(self) -> None:
+        """Nobody can watch from before this moment."""
+        self._changes.clear()
+        self._forgotten = self.version
+
+    def changes(self, after: int) -> tuple[Change, ...]:
+        """What changed after a version, oldest first. Raises TooOldError."""
+        if after < self._forgotten:
+            raise TooOldError(self._forgotten)
+        first = len(self._changes)
+        while first and self._changes[first - 1].version > after:
+            first -= 1
+        return tuple(itertools.islice(self._changes, first, None))
+
+    async def wait_changed(self, after: int) -> None:
+        """Until there is a version after this one."""
+        while self.version <= after:
+            woken = asyncio.Event()
+            self._waiting.add(woken)
+            try:
+                await woken.wait()
+            finally:
+                self._waiting.discard(woken)
 
     def _changed(self, kind: Kind, value: Object) -> Object:
         self.version += 1
-        metadata = {**value["metadata"], "resourceVersion": str(self.version)}
-        stored = {**value, "metadata": metadata}
-        self._objects.setdefault(kind, {})[key_of(stored)] = stored
+        stored = {**value, "metadata": {**value["metadata"], "resourceVersion": str(self.version)}}
+        objects = self._objects.setdefault(kind, {})
+        old = objects.get(key_of(stored))
+        objects[key_of(stored)] = stored
+        self._remember(Change(version=self.version, kind=kind, old=old, new=stored))
         return stored
+
+    def _remember(self, change: Change) -> None:
+        self._changes.append(change)
+        if len(self._changes) > REMEMBERED:
+            self._forgotten = self._changes.popleft().version
+        for woken in self._waiting:
+            woken.set()
 
 
 def key_of(value: Object) -> tuple[str, str]:

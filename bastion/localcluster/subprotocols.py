@@ -1,4 +1,4 @@
-"""Which WebSocket subprotocols of exec there are and how each writes its frames; used by execs.
+"""Which WebSocket subprotocols there are and how each writes its frames; used by execs and portforward.
 
 Facts: tests/data/kube-wire (exec-*), KEP-4006 for v5. The older ones differ in the words of the status frame.
 """
@@ -37,10 +37,10 @@ class Subprotocol:
         """Whether a client can end stdin."""
         return self.generation >= 5  # noqa: PLR2004 - v5 brought it (KEP-4006)
 
-    def message(self, channel: Channel, data: bytes) -> tuple[Opcode, tuple[bytes, ...]]:
+    def message(self, channel: int, data: bytes) -> tuple[Opcode, tuple[bytes, ...]]:
         """One frame of exec as a WebSocket message: its opcode and the parts of its payload."""
         if self.text:
-            return Opcode.TEXT, (b"%d" % channel, base64.b64encode(data))
+            return Opcode.TEXT, (bytes([ord("0") + channel]), base64.b64encode(data))
         return Opcode.BINARY, (bytes([channel]), data)
 
     def parse(self, message: bytes) -> bytes:
@@ -84,6 +84,9 @@ LEGACY = (
     Subprotocol(name="base64.channel.k8s.io", generation=1, text=True),
 )
 UNNAMED = Subprotocol(name="", generation=1)
+
+PORT_FORWARD = LEGACY[:2]
+"""What port-forward speaks (recorded: v5 and the others are refused)."""
 
 NEW_SERVER = (V5, *LEGACY)
 OLD_SERVER = LEGACY

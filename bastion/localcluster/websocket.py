@@ -1,4 +1,4 @@
-"""The server's end of a WebSocket (RFC 6455), payloads streamed in pieces; used by execs.
+"""The server's end of a WebSocket (RFC 6455), payloads streamed in pieces; used by execs and portforward.
 
 A message is never held whole: a client may send one of 32 MiB, and a process that does not read must stop the socket.
 """

@@ -143,8 +143,7 @@ def test_output_that_cannot_be_written_is_one_line(bastion: Bastion, arguments: 
 def test_a_closed_output_is_refused_before_anything_else_takes_its_place(bastion: Bastion) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$0" db upgrade >&-', PROGRAM],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         env=bastion.environment,
         check=False,
         timeout=LIMIT,

@@ -134,7 +134,7 @@ async def test_an_unknown_path_is_a_404_in_plain_text(cluster: Cluster) -> None:
     assert (answer.status, answer.body) == (404, b"404 page not found\n")
 
 
-@pytest.mark.parametrize("method", ["PUT", "PATCH", "POST"])
+@pytest.mark.parametrize("method", ["POST", "HEAD"])
 async def test_what_cannot_be_done_is_a_405(cluster: Cluster, method: str) -> None:
     async with connect(cluster) as client:
         answer = await client.request(method, WEB, headers=[bearer(cluster)])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.cluster import running_cluster
 from support.rawclient import BINARY, Ending, Frame, RawClient, bearer, connect
 
 if TYPE_CHECKING:
@@ -19,15 +20,21 @@ if TYPE_CHECKING:
 
 RECORDINGS = Path(__file__).parent.parent / "data" / "kube-wire"
 EXECS = sorted(path.stem for path in RECORDINGS.glob("exec-*.json") if path.stem != "exec-ephemeral")
+FORWARDS = sorted(path.stem for path in RECORDINGS.glob("portforward-*.json"))
+WATCHES = sorted(path.stem for path in RECORDINGS.glob("pods-watch-*.json"))
 ANSWERS = sorted(
     path.stem
     for pattern in (
         "deployment-get",
+        "events-list",
+        "metrics-absent",
         "namespace*",
         "pod-get*",
+        "pod-log*",
         "pods-list-*",
         "replicasets-list",
         "sar-*",
+        "tokenreview-bad",
         "unauthenticated-*",
         "version",
     )
@@ -43,7 +50,13 @@ PROMPT = re.compile(rb"bash-\d+\.\d+[#$] ")
 
 def test_the_recordings_are_there() -> None:
     assert len(EXECS) == 26
-    assert len(ANSWERS) == 20
+    assert len(ANSWERS) == 25
+    assert len(FORWARDS) == 4
+    assert len(WATCHES) == 3
+    alone = ["ephemeral-add", "ephemeral-status", "exec-ephemeral", "tokenreview-good"]
+    assert sorted([*EXECS, *ANSWERS, *FORWARDS, *WATCHES, *alone]) == sorted(
+        path.stem for path in RECORDINGS.glob("*.json")
+    )
 
 
 @pytest.mark.parametrize("name", ANSWERS)
@@ -57,7 +70,142 @@ async def test_an_answer_is_the_recorded_one(name: str, cluster: Cluster) -> Non
         )
     assert answer.status == expected["status"]
     assert_headers(answer.headers, expected)
-    assert seen_by_a_client(json.loads(answer.body)) == seen_by_a_client(expected["json"])
+    if "text" in expected:
+        assert answer.body.decode() == expected["text"]
+    else:
+        assert seen_by_a_client(json.loads(answer.body)) == seen_by_a_client(expected["json"])
+
+
+@pytest.mark.parametrize("name", WATCHES)
+async def test_a_watch_is_the_recorded_one(name: str, cluster: Cluster) -> None:
+    recorded = load(name)
+    request, expected = recorded["request"], recorded["response"]
+    async with connect(cluster) as client:
+        listed = await client.request("GET", request["path"], headers=[bearer(cluster)])
+        version = json.loads(listed.body)["metadata"]["resourceVersion"]
+        query: Query = [
+            (key, version if (key, name) == ("resourceVersion", "pods-watch-from-list") else value)
+            for key, value in request["query"]
+        ]
+        answer = await client.request("GET", request["path"], query, headers_of(name, request, cluster))
+    assert answer.status == expected["status"]
+    assert_headers(answer.headers, expected)
+    lines = [json.loads(line) for line in answer.body.splitlines()]
+    assert [seen_event(one) for one in lines] == [seen_event(one) for one in expected["json_lines"]]
+    if lines and lines[-1]["type"] == "BOOKMARK":
+        assert lines[-1]["object"]["metadata"]["resourceVersion"] == version
+
+
+def seen_event(event: dict[str, Any]) -> Any:
+    value = event["object"]
+    match event["type"]:
+        case "ERROR":
+            return {**value, "message": re.sub(r"\(\d+\)", "(OLDEST)", value["message"])}
+        case "BOOKMARK":
+            return {**value, "metadata": {**value["metadata"], "resourceVersion": ""}}
+        case kind:
+            return kind, seen_by_a_client(value)
+
+
+@pytest.mark.parametrize("name", FORWARDS)
+async def test_a_port_forward_is_the_recorded_one(name: str, cluster: Cluster) -> None:
+    recorded = load(name)
+    request, expected = recorded["request"], recorded["response"]
+    async with connect(cluster) as client:
+        answer = await client.upgrade(
+            request["path"], query_of(request), headers_of(name, request, cluster), request["subprotocols"]
+        )
+        assert answer.status == expected["status"]
+        assert answer.headers.get("sec-websocket-protocol") == expected.get("subprotocol")
+        if answer.status != 101:
+            assert_headers(answer.headers, expected)
+            assert answer.body.decode() == expected["text"]
+            return
+        frames = [(one["from"], base64.b64decode(one["binary"])) for one in recorded["frames"]]
+        for _, data in frames[:2]:
+            assert await client.frame() == Frame(BINARY, data)
+        for sender, data in frames:
+            if sender == "client":
+                await client.send_frame(data)
+        rest, ending = await client.frames_to_end()
+    wanted = [data for sender, data in frames[2:] if sender == "server"]
+    assert forwarded([one.data for one in rest]) == forwarded(wanted)
+    assert ending == Ending(code=1000, close_notify=True, fin=True)
+
+
+def forwarded(frames: list[bytes]) -> dict[int, bytes]:
+    """What each channel said in all, without the time of day, the sandbox and its network."""
+    channels: dict[int, bytes] = {}
+    for data in frames:
+        channels[data[0]] = channels.get(data[0], b"") + data[1:]
+    drop = rb"Date: [^\r]*|[0-9a-f]{64}|cni-[0-9a-f-]{36}"
+    return {channel: re.sub(drop, b"", said) for channel, said in channels.items()}
+
+
+async def test_a_token_of_an_account_is_reviewed_as_recorded(cluster: Cluster) -> None:
+    recorded = load("tokenreview-good")
+    request, expected = recorded["request"], recorded["response"]
+    (audience,) = request["body"]["spec"]["audiences"]
+    wanted = {"metadata": {}, "spec": {"audiences": [audience]}}
+    accounts = "/api/v1/namespaces/default/serviceaccounts"
+    async with connect(cluster) as client:
+        made = await client.request(
+            "POST", f"{accounts}/default/token", [], [bearer(cluster)], json.dumps(wanted).encode()
+        )
+        token = json.loads(made.body)["status"]["token"]
+        body = {**request["body"], "spec": {**request["body"]["spec"], "token": token}}
+        answer = await client.request(
+            request["method"], request["path"], [], [bearer(cluster)], json.dumps(body).encode()
+        )
+    assert (made.status, answer.status) == (201, expected["status"])
+    assert_headers(answer.headers, expected)
+    assert json.loads(answer.body)["spec"] == body["spec"]
+    assert seen_status(answer.body) == seen_status(json.dumps(expected["json"]))
+
+
+def seen_status(body: bytes | str) -> Any:
+    """The status of a TokenReview without the ids of that day."""
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", json.dumps(json.loads(body)["status"]))
+
+
+async def test_an_ephemeral_container_is_added_and_entered_as_recorded(tmp_path: Path) -> None:
+    added, later, entered = (load(name) for name in ("ephemeral-add", "ephemeral-status", "exec-ephemeral"))
+    (asked,) = added["request"]["body"]["spec"]["ephemeralContainers"]
+    body = {"spec": {"ephemeralContainers": [{**asked, "image": "local/busybox:1"}]}}
+    headers = list(added["request"]["headers"].items())
+    async with running_cluster(tmp_path) as cluster, connect(cluster) as client:
+        credentials = [bearer(cluster), *headers]
+        path = added["request"]["path"]
+        answer = await client.request("PATCH", path, [], credentials, json.dumps(body).encode())
+        assert answer.status == added["response"]["status"]
+        assert_headers(answer.headers, added["response"])
+        assert seen_ephemeral(json.loads(answer.body)) == seen_ephemeral(added["response"]["json"])
+        pod = await client.request("GET", later["request"]["path"], headers=[bearer(cluster)])
+        assert seen_ephemeral(json.loads(pod.body)) == seen_ephemeral(later["response"]["json"])
+        request = entered["request"]
+        upgraded = await client.upgrade(request["path"], query_of(request), [bearer(cluster)], request["subprotocols"])
+        assert upgraded.status == entered["response"]["status"]
+        frames, ending = await client.frames_to_end()
+    said = spoken([one.data for one in frames])
+    wanted = spoken([base64.b64decode(one["binary"]) for one in entered["frames"]])
+    assert said[STATUS] == wanted[STATUS]
+    assert said[1].splitlines()[0] == wanted[1].splitlines()[0]  # what follows lists a file system that is not emulated
+    assert ending == Ending(code=1000, close_notify=True, fin=True)
+
+
+def seen_ephemeral(pod: dict[str, Any]) -> Any:
+    """The recorded patch's container, in spec and status; another one had been added and ended before."""
+    (spec,) = (one for one in pod["spec"]["ephemeralContainers"] if one["name"] == "debug-rec")
+    (status,) = (one for one in pod["status"]["ephemeralContainerStatuses"] if one["name"] == "debug-rec")
+    return (
+        {**spec, "image": ""},
+        list(pod["spec"])[list(pod["spec"]).index("containers") :][:2],
+        {key: status[key] for key in ("name", "lastState", "ready", "restartCount")},
+        list(status["state"]),
+        sorted(set(status) - {"user"}),
+        pod["metadata"]["generation"] > 1,
+        pod["status"]["phase"],
+    )
 
 
 @pytest.mark.parametrize("name", EXECS)
@@ -172,9 +320,9 @@ def seen_by_a_client(value: dict[str, Any]) -> Any:
             value["apiVersion"],
             page,
             start_of(value["metadata"]),
-            [seen_object(one) for one in value["items"]],
+            [seen_happening(one) if kind == "EventList" else seen_object(one) for one in value["items"]],
         )
-    if kind == "SubjectAccessReview":
+    if kind in ("SubjectAccessReview", "TokenReview"):
         return {**value, "metadata": {}}
     if kind == "Status":
         return value
@@ -183,7 +331,20 @@ def seen_by_a_client(value: dict[str, Any]) -> Any:
 
 def start_of(metadata: dict[str, Any]) -> str:
     token = metadata.get("continue", "")
-    return str(json.loads(base64.urlsafe_b64decode(token + "=="))["start"]) if token else ""
+    start = str(json.loads(base64.urlsafe_b64decode(token + "=="))["start"]) if token else ""
+    return re.sub(r"\.[0-9a-f]{16}\0", ".SUFFIX\0", start)  # of the name of an event
+
+
+def seen_happening(event: dict[str, Any]) -> dict[str, Any]:
+    """Of an event: whom it is about, who tells it, and which keys there are. What happened is that day's."""
+    assert re.fullmatch(r"web\.[0-9a-f]{16}", event["metadata"]["name"])
+    return {
+        "about": {key: event["involvedObject"][key] for key in ("kind", "namespace", "name", "apiVersion")},
+        "by": event["reportingComponent"],
+        "keys": sorted(event),
+        "empty": sorted(key for key in event if event[key] is None),
+        "source": sorted(event["source"]),
+    }
 
 
 def seen_object(value: dict[str, Any]) -> dict[str, Any]:

@@ -133,7 +133,27 @@ class RawClient:
         while line := await self.read_line():
             name, _, value = line.decode().partition(":")
             headers[name.lower()] = value.strip()
+        if headers.get("transfer-encoding") == "chunked":
+            return Answer(status, headers, b"".join([chunk async for chunk in self.chunks()]))
         return Answer(status, headers, await self.read(int(headers.get("content-length", 0))))
+
+    async def begin(
+        self, method: str, path: str, query: Sequence[tuple[str, str | bytes]], headers: Sequence[tuple[str, str]]
+    ) -> None:
+        """Ask for a stream and read up to its body; `chunks` gives the rest."""
+        lines = [f"{method} {target(path, query)} HTTP/1.1", "Host: 127.0.0.1"]
+        lines += [f"{name}: {value}" for name, value in headers]
+        await self.send("\r\n".join([*lines, "", ""]).encode())
+        assert (await self.read_line()).split()[1] == b"200"
+        while await self.read_line():
+            pass
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The pieces of a chunked body as they come."""
+        while length := int(await self.read_line() or b"0", 16):
+            yield await self.read(length)
+            await self.read_line()
+        await self.read_line()
 
     async def send_frame(self, data: bytes, opcode: int = BINARY) -> None:
         await self.send(masked(data, opcode))
