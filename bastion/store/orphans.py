@@ -60,7 +60,6 @@ async def ends_of_orphans(
     *,
     writer: str,
     name: str,
-    now: datetime,  # noqa: ARG001 - the writer passes it; the time of discovery is the event's alone
 ) -> list[Orphan]:
     """The open sessions of earlier lives of the writer of that name, with the rows that end them.
 

@@ -118,7 +118,7 @@ class Writer:
         await self._submit((self._started,))
         try:
             async with asyncio.timeout(self._timeout), self._engine.connect() as connection:
-                orphans = await ends_of_orphans(connection, writer=self.id, name=self.name, now=self._clock.now())
+                orphans = await ends_of_orphans(connection, writer=self.id, name=self.name)
         except Exception as error:
             raise unavailable(error, self._engine) from error
         for orphan in orphans:
