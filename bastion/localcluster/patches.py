@@ -48,14 +48,15 @@ def merged(value: Object, patch: Object, *, strategic: bool, depth: int = 0) -> 
         elif isinstance(part, dict):
             old = result.get(key)
             result[key] = merged(old if isinstance(old, dict) else {}, part, strategic=strategic, depth=depth + 1)
-        elif strategic and _is_named(part) and _is_named(result.get(key)):
-            result[key] = _merged_list(result[key], part, depth)
+        elif strategic and _is_named(part):
+            old = result.get(key)
+            result[key] = _merged_list(old if _is_named(old) else [], part, depth)
         else:
             result[key] = part
     return result
 
 
-def _merged_list(old: list[Any], patch: list[Any], depth: int) -> list[Any]:
+def _merged_list(old: Any, patch: list[Any], depth: int) -> list[Any]:
     """Lists of things with names are merged by name; what is new comes first (recorded in ephemeral-add)."""
     changes = {one["name"]: one for one in patch}
     there = [
@@ -63,7 +64,8 @@ def _merged_list(old: list[Any], patch: list[Any], depth: int) -> list[Any]:
         for one in old
     ]
     known = {one["name"] for one in old}
-    return [*(one for name, one in changes.items() if name not in known), *there]
+    new = [merged({}, one, strategic=True, depth=depth + 1) for name, one in changes.items() if name not in known]
+    return [*new, *there]
 
 
 def _is_named(value: Any) -> bool:

@@ -9,7 +9,7 @@ import zlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bastion.localcluster import kinds, patches, protobuf, spdy, tables
@@ -146,6 +146,8 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(st.sampled_from(["a", "b", "name"]), JSON, max_size=3)
 
 
+@settings(max_examples=500)
+@example(value={}, patch={"a": [{"a": None, "b": None, "name": ""}]}, strategic=True)
 @given(value=OBJECTS, patch=OBJECTS, strategic=st.booleans())
 def test_a_patch_leaves_both_as_they_were_and_repeats_to_the_same(
     *, value: dict[str, object], patch: dict[str, object], strategic: bool
