@@ -84,7 +84,7 @@ class Refusals:
                 await self._write_count(window)
             if over and not window.held:
                 self._windows.pop(key, None)
-        if any(window.held for window in self._windows.values()):
+        if self._windows:
             self._look_later()
 
     async def close(self) -> None:
@@ -95,15 +95,15 @@ class Refusals:
 
     def _window(self, key: Key) -> _Window:
         now = self._clock.monotonic()
-        window = self._windows.setdefault(key, _Window(started=now))
-        if now - window.started >= WINDOW_S and not window.held:
+        window = self._windows.get(key)
+        if window is None or (now - window.started >= WINDOW_S and not window.held):
             window = self._windows[key] = _Window(started=now)
+            self._look_later()  # also to forget it: there may be a source for every address
         return window
 
     def _hold(self, window: _Window, event: AuditEvent) -> None:
         window.held += 1
         window.last = event
-        self._look_later()
 
     def _look_later(self) -> None:
         if self._timer is None:

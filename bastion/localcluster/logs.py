@@ -5,11 +5,12 @@ Bounded as a kubelet bounds it: the oldest lines go first.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING
+
+from bastion.localcluster.bell import Bell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -48,7 +49,7 @@ class Log:
         self._size = 0
         self._partial = b""
         self._ended = False
-        self._waiting: set[asyncio.Event] = set()
+        self._bell = Bell()
 
     def write(self, at: datetime, data: bytes) -> None:
         """Add output; a line that has no end yet waits for it."""
@@ -58,7 +59,7 @@ class Log:
         while len(self._partial) >= MAX_LINE:
             self._add(at, self._partial[:MAX_LINE])
             self._partial = self._partial[MAX_LINE:]
-        self._wake()
+        self._bell.ring()
 
     def end(self, at: datetime) -> None:
         """Nothing more will be written."""
@@ -66,7 +67,7 @@ class Log:
             self._add(at, self._partial)
             self._partial = b""
         self._ended = True
-        self._wake()
+        self._bell.ring()
 
     async def read(self, options: LogOptions) -> AsyncGenerator[bytes, None]:
         """What is there, and with `follow` what comes until the end."""
@@ -84,7 +85,7 @@ class Log:
             elif self._ended or not options.follow:
                 return
             else:
-                await self._changed()
+                await self._bell.wait()
 
     def _start(self, options: LogOptions) -> int:
         first = 0
@@ -100,18 +101,6 @@ class Log:
         while self._size > MAX_BYTES:
             self._size -= len(self._lines.popleft().data)
             self._dropped += 1
-
-    async def _changed(self) -> None:
-        woken = asyncio.Event()
-        self._waiting.add(woken)
-        try:
-            await woken.wait()
-        finally:
-            self._waiting.discard(woken)
-
-    def _wake(self) -> None:
-        for woken in self._waiting:
-            woken.set()
 
 
 def _shown(line: _Line, options: LogOptions) -> bytes:

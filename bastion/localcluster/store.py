@@ -6,11 +6,12 @@ the next resourceVersion and wakes whoever waits.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from bastion.localcluster.bell import Bell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ class Store:
         self._objects: dict[Kind, dict[tuple[str, str], Object]] = {}
         self._changes: deque[Change] = deque()
         self._forgotten = 0
-        self._waiting: set[asyncio.Event] = set()
+        self._bell = Bell()
         self.version = 0
 
     def now(self) -> str:
@@ -114,12 +115,7 @@ class Store:
     async def wait_changed(self, after: int) -> None:
         """Until there is a version after this one."""
         while self.version <= after:
-            woken = asyncio.Event()
-            self._waiting.add(woken)
-            try:
-                await woken.wait()
-            finally:
-                self._waiting.discard(woken)
+            await self._bell.wait()
 
     def _changed(self, kind: Kind, value: Object) -> Object:
         self.version += 1
@@ -134,8 +130,7 @@ class Store:
         self._changes.append(change)
         if len(self._changes) > REMEMBERED:
             self._forgotten = self._changes.popleft().version
-        for woken in self._waiting:
-            woken.set()
+        self._bell.ring()
 
 
 def key_of(value: Object) -> tuple[str, str]:

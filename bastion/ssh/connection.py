@@ -221,12 +221,12 @@ class Connection(asyncssh.SSHServer):
     @guarded(answer=False)
     def server_requested(self, listen_host: str, listen_port: int) -> bool:
         """Refuse ssh -R."""
-        return self._refuse_forward(f"from {listen_host[:253]}:{listen_port}")
+        return self._refuse_listening(f"from {listen_host[:253]}:{listen_port}")
 
     @guarded(answer=False)
     def unix_server_requested(self, listen_path: str) -> bool:
         """Refuse ssh -R of a socket."""
-        return self._refuse_forward(f"from {listen_path[:253]}")
+        return self._refuse_listening(f"from {listen_path[:253]}")
 
     @guarded(answer=False)
     def tun_requested(self, unit: int | None) -> bool:
@@ -295,13 +295,17 @@ class Connection(asyncssh.SSHServer):
         assert self._visitor is not None
         self._rooms.start(self._rooms.trips.refuse(self._visitor, refusal), f"refusal-{self._id}")
 
-    def _refuse_forward(self, what: str) -> bool:
-        if self._visitor is not None:
-            reason = f"forwarding {what} is not offered"
-            self._refuse(Refusal(action=Action.FORWARD, rule="forwarding", reason=reason))
+    def _refuse_channel(self, what: str) -> NoReturn:
+        """Refuse a forward that is a channel, with words."""
+        raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, self._refuse_forward(what))
+
+    def _refuse_listening(self, what: str) -> bool:
+        """Refuse a forward that would listen here; the protocol has no words for that."""
+        self._refuse_forward(what)
         return False
 
-    def _refuse_channel(self, what: str) -> NoReturn:
-        """The same for a channel, which can be refused with words."""
-        self._refuse_forward(what)
-        raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, f"forwarding {what} is not offered")
+    def _refuse_forward(self, what: str) -> str:
+        reason = f"forwarding {what} is not offered"
+        if self._visitor is not None:
+            self._refuse(Refusal(action=Action.FORWARD, rule="forwarding", reason=reason))
+        return reason

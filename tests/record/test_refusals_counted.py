@@ -135,3 +135,16 @@ async def test_the_end_writes_what_is_held() -> None:
     await writer.close()
 
     assert events.written[-1].detail["count"] == 3
+
+
+async def test_a_source_is_forgotten_when_its_minute_is_over() -> None:
+    events, clock = Events(), Clock()
+    writer = refusals(events, clock)
+    for number in range(100):
+        await writer.write(refused(f"203.0.113.{number}"))
+    clock.seconds = 61
+    await writer.flush()
+    await writer.close()
+
+    assert len(events.written) == 100
+    assert writer._windows == {}
