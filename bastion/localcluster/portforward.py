@@ -73,13 +73,14 @@ class _Channels:
         self._spoken = spoken
         self._traffic = traffic
         self._ports = ports
-        self._writers: dict[int, asyncio.StreamWriter] = {}
+        self._writers: dict[int, asyncio.Future[asyncio.StreamWriter | None]] = {}
 
     async def run(self) -> None:
         """Until every port's connection has ended, or the client leaves."""
         for index, port in enumerate(self._ports):
             for channel in (2 * index, 2 * index + 1):
                 await self._send(channel, struct.pack("<H", port))
+            self._writers[2 * index] = asyncio.get_running_loop().create_future()
         await _first_of(self._outputs(), self._inputs())
 
     async def _outputs(self) -> None:
@@ -89,14 +90,16 @@ class _Channels:
         try:
             reader, writer = await self._traffic.connect(port)
         except ConnectionRefusedError as error:
+            self._writers[2 * index].set_result(None)
             await self._send(2 * index + 1, str(error).encode())
             return
-        self._writers[2 * index] = writer
+        self._writers[2 * index].set_result(writer)
         try:
             while data := await self._traffic.read(reader):
                 await self._send(2 * index, data)
         finally:
-            self._writers.pop(2 * index).transport.abort()
+            del self._writers[2 * index]
+            writer.transport.abort()
 
     async def _inputs(self) -> None:
         channel, message = -1, bytearray()
@@ -110,8 +113,8 @@ class _Channels:
                 message.clear()
             if piece.first or self._spoken.text:
                 channel, data = (data[0], data[1:]) if data else (-1, b"")
-            writer = self._writers.get(channel)
-            if writer is not None:
+            connected = self._writers.get(channel)
+            if connected is not None and (writer := await connected) is not None:  # early input waits for its port
                 await self._traffic.write(writer, data)
 
     async def _send(self, channel: int, data: bytes) -> None:
