@@ -1,5 +1,6 @@
 # make demo     run everything on this machine       PORT=2222  DEMO_DIR=.demo
 # make test     every check: tests, types, lint, import contracts, migrations
+# make fuzz     hours of what is tried at random: kills, mutated packets, property tests
 # make check    types, lint and import contracts alone, in seconds
 # make format   write the code as the formatter wants it
 #
@@ -11,7 +12,7 @@ PYTHON = python3
 BIN = .venv/bin
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test check format
+.PHONY: help demo test fuzz check format
 .DELETE_ON_ERROR:
 
 help:
@@ -31,6 +32,9 @@ test: .venv/installed
 	@$(call need,npm,npm)
 	@$(call need,kubectl,kubectl  (1.30 or newer: Debian 13 has it))
 	@$(BIN)/pytest
+
+fuzz: .venv/installed
+	@$(BIN)/pytest --fuzz -m "fuzz or hypothesis"
 
 check: .venv/installed
 	@$(BIN)/ruff check .

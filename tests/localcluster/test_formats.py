@@ -9,13 +9,14 @@ import zlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bastion.localcluster import kinds, patches, protobuf, spdy, tables
 from bastion.localcluster.http import Request
 from bastion.localcluster.logs import MAX_BYTES, MAX_LINE, Log, LogOptions
 from bastion.localcluster.statuses import ApiError
+from support.examples import examples
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 WORDS = st.text(alphabet=st.characters(codec="latin-1", exclude_characters="\0"), max_size=20)
@@ -146,7 +147,7 @@ JSON = st.recursive(
 OBJECTS = st.dictionaries(st.sampled_from(["a", "b", "name"]), JSON, max_size=3)
 
 
-@settings(max_examples=500)
+@examples(500)
 @example(value={}, patch={"a": [{"a": None, "b": None, "name": ""}]}, strategic=True)
 @given(value=OBJECTS, patch=OBJECTS, strategic=st.booleans())
 def test_a_patch_leaves_both_as_they_were_and_repeats_to_the_same(

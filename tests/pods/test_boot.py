@@ -9,13 +9,14 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bastion.errors import BastionError, Code
 from bastion.model import ExecRequest, Pty, WindowSize
 from bastion.pods import boot
 from bastion.wire.remotecommand import V4, V5
+from support.examples import examples
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +94,7 @@ def test_a_long_command_sees_no_arguments_and_no_variable_of_ours(path: str) -> 
     assert done.stdout == READY + b"0 unset\n"
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.binary(max_size=400).filter(lambda data: b"\0" not in data))
 def test_escaped_bytes_come_back_through_printf(data: bytes) -> None:
     escaped = boot.escaped(data)

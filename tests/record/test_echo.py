@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bastion.capture.echo import MAX_LINE, EchoGate, Hidden, Released
+from support.examples import examples
 
 I, O = "typed", "shown"  # noqa: E741 - a column of a table
 
@@ -74,7 +75,7 @@ lines = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=
 
 
 @given(st.lists(st.one_of(st.tuples(st.just(I), st.one_of(keys, lines)), st.tuples(st.just(O), keys)), max_size=20))
-@settings(max_examples=300)
+@examples(300)
 def test_however_it_is_cut_the_result_is_the_same(steps: list[tuple[str, bytes]]) -> None:
     cut = [(side, bytes([byte])) for side, data in steps for byte in data]
 
@@ -87,7 +88,7 @@ other_bytes = st.lists(st.sampled_from(b"defUVW#*$>\r\n\x1b\x08\x07"), max_size=
 
 
 @given(st.lists(st.one_of(st.tuples(st.just(I), typed_bytes), st.tuples(st.just(O), other_bytes)), max_size=20))
-@settings(max_examples=300)
+@examples(300)
 def test_without_an_echo_no_typed_character_is_given_out(steps: list[tuple[str, bytes]]) -> None:
     released = b"".join(verdict.data for verdict in run(steps) if isinstance(verdict, Released))
 

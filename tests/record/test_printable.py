@@ -6,12 +6,13 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bastion.capture.escapes import MAX_SEQUENCE, Token, Tokenizer, What
 from bastion.capture.lines import MAX_COLUMNS, LineRenderer
 from bastion.printable import ReplayFilter, line, line_of_bytes
+from support.examples import examples
 
 # Said here once more and in another way, so that a mistake there is not a mistake here.
 ALLOWED = re.compile(
@@ -56,7 +57,7 @@ pieces = st.one_of(
 
 
 @given(st.lists(pieces, max_size=30))
-@settings(max_examples=500)
+@examples(500)
 def test_what_is_played_holds_no_sequence_but_those_allowed(parts: list[bytes]) -> None:
     replay = ReplayFilter()
 
@@ -64,7 +65,7 @@ def test_what_is_played_holds_no_sequence_but_those_allowed(parts: list[bytes]) 
 
 
 @given(st.lists(pieces, max_size=20))
-@settings(max_examples=300)
+@examples(300)
 def test_however_it_is_cut_the_same_is_played(parts: list[bytes]) -> None:
     data = b"".join(parts)
     replay = ReplayFilter()
@@ -150,7 +151,7 @@ def test_a_sequence_without_end_is_not_kept() -> None:
 
 
 @given(st.text(max_size=100))
-@settings(max_examples=300)
+@examples(300)
 def test_a_field_is_one_line_that_cannot_act(text: str) -> None:
     shown = line(text)
 

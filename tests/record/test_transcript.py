@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 import zstandard
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bastion.model import Chunk, WindowSize
@@ -24,6 +24,7 @@ from bastion.wire.transcript import (
     resize_data,
     unpack,
 )
+from support.examples import examples
 
 frames = st.lists(
     st.builds(
@@ -53,7 +54,7 @@ def packed(run: list[Frame], seq: int) -> Chunk:
 
 
 @given(frames, st.data())
-@settings(max_examples=200)
+@examples(200)
 def test_frames_come_out_as_they_went_in_however_they_are_cut_into_chunks(
     gaps: list[tuple[int, Kind, bytes]], data: st.DataObject
 ) -> None:
@@ -69,7 +70,7 @@ def test_frames_come_out_as_they_went_in_however_they_are_cut_into_chunks(
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=500)
+@examples(500)
 def test_garbage_is_a_clean_error_or_frames(raw: bytes) -> None:
     try:
         found = list(decode_frames(raw, 0))
@@ -84,7 +85,7 @@ def test_garbage_is_a_clean_error_or_frames(raw: bytes) -> None:
 
 
 @given(st.binary(max_size=400), st.integers(-1, 1000), st.sampled_from(["zstd", "raw", "lzma"]))
-@settings(max_examples=300)
+@examples(300)
 def test_a_garbage_chunk_is_a_clean_error_or_of_the_length_it_says(data: bytes, raw_len: int, codec: str) -> None:
     chunk = Chunk(session="s", seq=0, t0_us=0, t1_us=0, raw_len=raw_len, codec=codec, data=data)
     try:

@@ -7,6 +7,9 @@ import os
 import random
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
 
 from bastion.integrity import Verifier
 from bastion.store import open_store
@@ -14,7 +17,9 @@ from bastion.store.orphans import REASON
 from support import crashing_writer
 from support.records import SettableClock, counted_ids
 
-KILLS = 20
+if TYPE_CHECKING:
+    from support.effort import Effort
+
 AT_ONCE = 5
 
 
@@ -43,10 +48,13 @@ async def killed_writer(url: str, name: str, after_s: float) -> int:
     return 1 + rest.count(b"\n")
 
 
-async def test_nothing_acknowledged_is_lost_and_the_next_start_says_what_may_be(database_url: str) -> None:
+@pytest.mark.fuzz
+async def test_nothing_acknowledged_is_lost_and_the_next_start_says_what_may_be(
+    database_url: str, effort: Effort
+) -> None:
     moments = random.Random(7)  # noqa: S311 - moments to kill at, not secrets
     acknowledged: dict[str, int] = {}
-    for first in range(0, KILLS, AT_ONCE):
+    for first in range(0, effort.kills, AT_ONCE):
         names = [f"w{number}" for number in range(first, first + AT_ONCE)]
         counts = await asyncio.gather(*(killed_writer(database_url, name, moments.uniform(0, 0.2)) for name in names))
         acknowledged.update(zip(names, counts, strict=True))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 PATIENCE_S = 30.0
 BIN = Path(sys.executable).parent
@@ -152,7 +152,9 @@ class Bastion:
 class Starter(Protocol):
     """Starts a bastion on SQLite, its cluster with some arguments."""
 
-    def __call__(self, *cluster_arguments: str) -> AbstractContextManager[Bastion]: ...
+    def __call__(
+        self, *cluster_arguments: str, settings: Mapping[str, str] | None = None
+    ) -> AbstractContextManager[Bastion]: ...
 
 
 @contextmanager
@@ -178,10 +180,16 @@ def wait_until(look: Callable[[], Answer | None]) -> Answer:
 
 
 @contextmanager
-def running_bastion(folder: Path, database_url: str, *cluster_arguments: str) -> Iterator[Bastion]:
-    """Start a cluster and `bastion serve` on a migrated database, with people, keys and an ssh_config."""
+def running_bastion(
+    folder: Path, database_url: str, *cluster_arguments: str, settings: Mapping[str, str] | None = None
+) -> Iterator[Bastion]:
+    """Start a cluster and `bastion serve` on a migrated database, with people, keys and an ssh_config.
+
+    settings: variables (BASTION_...) beside or instead of those of every test.
+    """
     with tempfile.TemporaryDirectory(prefix="mux") as sockets:
-        bastion = Bastion(folder=folder, env=_environment(folder, database_url), sockets=Path(sockets))
+        env = _environment(folder, database_url) | dict(settings or {})
+        bastion = Bastion(folder=folder, env=env, sockets=Path(sockets))
         _prepare(bastion)
         with _cluster(bastion, cluster_arguments), _serving(bastion):
             yield bastion

@@ -1,4 +1,4 @@
-"""One bastion for all tests of trips on each kind of database, and bastions of their own for tests that need them."""
+"""Running bastions as fixtures: one for all tests on each kind of database, and own ones; used by tests/conftest.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from support.databases import ENGINES, fresh_postgresql, sqlite_url
 from support.trips import Bastion, Starter, running_bastion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 
 @pytest.fixture(scope="session", params=ENGINES)
@@ -34,11 +34,11 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Starter:
     """Starts a bastion with a cluster as a test wants it."""
 
     @contextmanager
-    def starter(*cluster_arguments: str) -> Iterator[Bastion]:
+    def starter(*cluster_arguments: str, settings: Mapping[str, str] | None = None) -> Iterator[Bastion]:
         folder = tmp_path_factory.mktemp("bastion")
         url = sqlite_url(folder / "bastion.db")
         asyncio.run(upgrade(url))
-        with running_bastion(folder, url, *cluster_arguments) as bastion:
+        with running_bastion(folder, url, *cluster_arguments, settings=settings) as bastion:
             yield bastion
 
     return starter
