@@ -1,6 +1,7 @@
 # make demo     run everything on this machine       PORT=2222  DEMO_DIR=.demo
 # make test     every check: tests, types, lint, import contracts, migrations
 # make fuzz     hours of what is tried at random: kills, mutated packets, property tests
+# make bench    how fast it is beside sshd and kubectl   ONLY=a,b  SIZE_MB=200  ROUNDS=3  (README.md, Speed)
 # make check    types, lint and import contracts alone, in seconds
 # make format   write the code as the formatter wants it
 #
@@ -12,7 +13,7 @@ PYTHON = python3
 BIN = .venv/bin
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test fuzz check format
+.PHONY: help demo test fuzz bench check format
 .DELETE_ON_ERROR:
 
 help:
@@ -30,11 +31,27 @@ test: .venv/installed
 	@$(call need,ssh-keygen,openssh-client)
 	@$(call need,node,nodejs)
 	@$(call need,npm,npm)
+	@$(call need,plink,putty-tools)
+	@$(call need,puttygen,putty-tools)
+	@$(call need,dbclient,dropbear-bin)
+	@$(call need,dropbearconvert,dropbear-bin)
+	@$(call need,rsync,rsync)
 	@$(call need,kubectl,kubectl  (1.30 or newer: Debian 13 has it))
 	@$(BIN)/pytest
 
 fuzz: .venv/installed
 	@$(BIN)/pytest --fuzz -m "fuzz or hypothesis"
+
+# $(call asked,NAME,--option): the option, if NAME stands on make's command line. Not what the environment has: a
+# KUBECONFIG that happens to be exported may lead to a cluster that nobody meant to measure.
+asked = $(if $(filter command,$(origin $(1))),$(2)='$($(1))')
+
+bench: .venv/installed
+	@$(call need,ssh,openssh-client)
+	@PYTHONPATH=tests exec $(BIN)/python -m bench $(call asked,ONLY,--only) $(call asked,WHO,--who) \
+	  $(call asked,SIZE_MB,--size-mb) $(call asked,ROUNDS,--rounds) $(call asked,CIPHER,--cipher) \
+	  $(call asked,CROWD,--crowd) $(if $(call asked,LONG,-),--flood-s=60) $(call asked,PROFILE,--profile) \
+	  $(call asked,KUBECONFIG,--kubeconfig) $(call asked,POD,--pod) $(call asked,GROUP,--group) $(call asked,JSON,--json)
 
 check: .venv/installed
 	@$(BIN)/ruff check .

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import signal
 import socket
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bastion import policyfile
+from bastion import admission, policyfile
 from bastion.errors import BastionError, Code
 from bastion.pods import api
 from bastion.pods.kube import KubePods
@@ -26,6 +27,7 @@ from bastion.recorder import Recorder
 from bastion.refusals import Refusals
 from bastion.session import Trips
 from bastion.ssh.connection import Rooms
+from bastion.ssh.doorkeeper import Doorkeeper
 from bastion.ssh.listener import Address, listen
 from bastion.store import open_store
 from bastion.system import SystemClock, new_id
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from bastion.policy import Policy
-    from bastion.settings import Settings
+    from bastion.settings import Settings, SshSettings
     from bastion.ssh.listener import Listener
 
 DRAIN_WITHIN_S = 20.0
@@ -108,7 +110,9 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
             new_id=new_id,
             log=log,
             start=tasks.start,
+            doorkeeper=Doorkeeper(_admission(settings.ssh), clock=clock, chance=random.SystemRandom().random),
             max_auth_tries=settings.ssh.max_auth_tries,
+            max_channels=settings.ssh.max_channels,
         )
         address = Address(
             host=settings.ssh.host,
@@ -117,6 +121,7 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
             login_timeout_s=settings.ssh.login_timeout_s,
             keepalive_interval_s=settings.ssh.keepalive_interval_s,
             keepalive_count=settings.ssh.keepalive_count,
+            fast_path=settings.ssh.fast_path,
         )
         async with listen(address, rooms) as listener:
             log.info("listening", host=address.host, port=listener.port, roles=len(policy.roles), policy=policy.digest)
@@ -147,6 +152,15 @@ def _policy(settings: Settings) -> Policy:
     if settings.policy.file is None:
         raise BastionError(Code.INVALID, "no policy file is named, so nobody could be let in: set BASTION_POLICY_FILE")
     return policyfile.load(Path(settings.policy.file))
+
+
+def _admission(ssh: SshSettings) -> admission.Rules:
+    return admission.Rules(
+        max_startups=admission.parse_max_startups(ssh.max_startups),
+        per_source=ssh.max_startups_per_source,
+        penalties=admission.parse_penalties(ssh.penalties),
+        exempt=admission.parse_networks(ssh.exempt_sources),
+    )
 
 
 def _host_key(settings: Settings) -> Path:

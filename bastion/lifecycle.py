@@ -17,6 +17,9 @@ from bastion.model import Outcome
 DENIED = 254
 BROKEN = 255
 
+LOSS = "at most 65536 bytes or 250 ms of output are missing"
+"""How much a record that is not complete may lack of what the person saw: the bound that the recorder keeps."""
+
 STATUS_OF: dict[Code, int] = {
     Code.LOGIN_INVALID: 253,
     Code.TARGET_MISSING: 253,

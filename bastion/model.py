@@ -47,10 +47,14 @@ class WindowSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pty:
-    """The terminal a client asked for (RFC 4254 section 6.2)."""
+    """The terminal a client asked for (RFC 4254 section 6.2).
+
+    modes: arguments for stty, each a word of our own or a number; not kept in the record.
+    """
 
     term: str
     size: WindowSize
+    modes: tuple[str, ...] = ()
 
 
 # --- who ---------------------------------------------------------------------

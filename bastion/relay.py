@@ -1,6 +1,6 @@
 """Passes events between a person and a pod, each shown to the taps first; used by session.
 
-Output is taken ahead of what is forwarded, up to 512 KiB, so that bulk
+Output is taken ahead of what is forwarded, up to 2 MiB, so that bulk
 output shares commits of the record; it is forwarded in order, each event once its
 gates have opened.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Taken = tuple[Output, Gates] | Exited
 
-AHEAD = 16
+AHEAD = 64
 """Outputs of at most 32 KiB that may wait for their gates."""
 
 

@@ -33,7 +33,12 @@ if TYPE_CHECKING:
     from bastion.refusals import Refusals
     from bastion.trip import Asked, Begun, Visitor
 
+_UNRECORDED = "the record of this session could not be kept, so the session was ended; try again later"
+
 REAP_WITHIN_S = 40.0
+REAP_AGAIN_S = (2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 240.0)
+"""Pauses before what a session left is looked for again, where the API server did not answer; eight minutes in all."""
+
 CLOSE_WITHIN_S = 10.0
 RETRY_END_S = 2.0
 TRIES = 15
@@ -114,10 +119,14 @@ class Trips:
         try:
             await self.audit.start_session(begun.session, begun.command)
         except BastionError as error:
-            rows = trip.ended(begun, lifecycle.ending(error), Count(), complete=True, at=self.clock.now())
+            rows = trip.ended(
+                begun, lifecycle.ending(error), Count(), complete=True, monotonic_s=self.clock.monotonic()
+            )
             work = self._insist(lambda: self.audit.end_session(*rows), "refused session", tries=TRIES)
             self.later(work, f"end-{begun.session.id}")
-            await self.refuse(visitor, trip.refusal_of(begun.session.action, error))
+            # Later too: the person need not wait until that cannot be written either.
+            refusal = trip.refusal_of(begun.session.action, error)
+            self.later(self.refuse(visitor, refusal), f"refusal-{begun.session.id}")
             raise
 
     async def _admit(self, visitor: Visitor, action: Action) -> Admitted | Deny:
@@ -191,21 +200,19 @@ class Trips:
                 await recording.close()
         except (BastionError, TimeoutError) as error:
             self.log.error("recording.lost", error=str(error))
-            lost = BastionError(
-                Code.RECORD_UNAVAILABLE, "the record of this session could not be kept, so the session was ended"
-            )
+            lost = BastionError(Code.RECORD_UNAVAILABLE, _UNRECORDED)
             return lifecycle.ending(lost), False
         return verdict, verdict.outcome is not Outcome.UNRECORDED
 
     async def _write_end(self, work: Work, verdict: lifecycle.Ending, count: Count, *, complete: bool) -> None:
         """Write down how a session ended. Raises RECORD_UNAVAILABLE where the person is yet to be told."""
-        session, now = work.session, self.clock.now()
-        rows = trip.ended(work.begun, verdict, count, complete=complete, at=now)
+        session, now = work.session, self.clock.monotonic()
+        rows = trip.ended(work.begun, verdict, count, complete=complete, monotonic_s=now)
         try:
             await self.audit.end_session(*rows)
         except BastionError as error:
             told = verdict if verdict.outcome is Outcome.UNRECORDED else lifecycle.ending(error)
-            late = trip.ended(work.begun, told, count, complete=complete, at=now)
+            late = trip.ended(work.begun, told, count, complete=complete, monotonic_s=now)
             self.later(self._insist(lambda: self.audit.end_session(*late), "end"), f"end-{session.id}")
             if told is not verdict:
                 raise
@@ -220,7 +227,7 @@ class Trips:
             outcome=verdict.outcome,
             status=verdict.status,
             reason=verdict.reason,
-            seconds=round((now - session.started_at).total_seconds(), 3),
+            seconds=round(now - work.begun.monotonic_s, 3),
             bytes_in=count.bytes_in,
             bytes_out=count.bytes_out,
             complete=complete,
@@ -241,24 +248,36 @@ class Trips:
         return None
 
     async def _reap(self, session: SessionRecord, outcome: Outcome) -> None:
-        """End what the session left in the pod, and say so in the record."""
-        try:
-            async with asyncio.timeout(REAP_WITHIN_S):
-                reaped = await self.pods.reap(session.target, session.id)
-        except Exception as error:  # noqa: BLE001 - whatever it was, it is told: what is left is never passed over
-            if _nothing_can_be_left(error, outcome):
+        """End what the session left in the pod, and say so in the record.
+
+        Where it cannot be looked for, that is said, and it is looked for again when the cluster may be back.
+        """
+        for pause in (0.0, *REAP_AGAIN_S):
+            await asyncio.sleep(pause)
+            try:
+                async with asyncio.timeout(REAP_WITHIN_S):
+                    reaped = await self.pods.reap(session.target, session.id)
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is told: what is left is never passed over
+                if _nothing_can_be_left(error, outcome):
+                    return
+                if not pause:
+                    await self._tell(session, "session.not_reaped", Outcome.FAILED, str(error) or type(error).__name__)
+                if not _may_pass(error):
+                    return
+            else:
+                if reaped.ended or reaped.left or pause:
+                    done = Outcome.FAILED if reaped.left else Outcome.SUCCESS
+                    said = f"processes ended: {reaped.ended}" + (f", still there: {reaped.left}" if reaped.left else "")
+                    await self._tell(session, "session.reaped", done, said)
                 return
-            event = trip.told(session, "session.not_reaped", Outcome.FAILED, str(error), self._stamp())
-        else:
-            if not reaped.ended and not reaped.left:
-                return
-            done = Outcome.FAILED if reaped.left else Outcome.SUCCESS
-            said = f"processes ended: {reaped.ended}" + (f", still there: {reaped.left}" if reaped.left else "")
-            event = trip.told(session, "session.reaped", done, said, self._stamp())
+
+    async def _tell(self, session: SessionRecord, kind: str, outcome: Outcome, reason: str) -> None:
+        """Write down what happened to a session, however long that takes."""
+        event = trip.told(session, kind, outcome, reason, self._stamp())
         await self._insist(lambda: self.audit.event(event), "event")
 
     def _stamp(self) -> Stamp:
-        return Stamp(id=self.new_id(), at=self.clock.now())
+        return Stamp(id=self.new_id(), at=self.clock.now(), monotonic_s=self.clock.monotonic())
 
 
 def _nothing_can_be_left(error: BaseException, outcome: Outcome) -> bool:
@@ -266,4 +285,11 @@ def _nothing_can_be_left(error: BaseException, outcome: Outcome) -> bool:
     code = error.code if isinstance(error, BastionError) else None
     return code in {Code.TARGET_MISSING, Code.TARGET_NOT_RUNNING} or (
         code is Code.NO_SHELL and outcome in {Outcome.EXITED, Outcome.NOT_STARTED}
+    )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it was the way to the pod that failed, which may be there again."""
+    return isinstance(error, TimeoutError) or (
+        isinstance(error, BastionError) and error.code in {Code.CLUSTER_UNAVAILABLE, Code.STREAM_BROKEN}
     )

@@ -14,14 +14,14 @@ import re
 from pathlib import Path  # noqa: TC003 - pydantic looks the types of fields up while the program runs
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bastion import strictyaml
+from bastion import admission, strictyaml
 from bastion.errors import BastionError, Code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pydantic_settings import PydanticBaseSettingsSource
 
@@ -40,6 +40,18 @@ _SERVICE_LINK = re.compile(
 
 _Text = Annotated[str, Field(min_length=1)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+_PENALTIES = "authfail:5 noauth:1 grace-exceeded:10 crash:90 min:15 max:600 max-sources:65536"
+
+
+def _read_by(parse: Callable[[str], object]) -> AfterValidator:
+    """Holds a text to what reads it: a ValueError of `parse` is the setting's error."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
 
 
 class _Group(BaseModel):
@@ -75,7 +87,29 @@ class SshSettings(_Group):
     """Questions that may go unanswered; at the next a client is gone, so after 60 s of silence with 15 s each."""
 
     max_auth_tries: Annotated[int, Field(ge=1)] = 6
-    """Refused keys after which a connection is closed; what OpenSSH allows."""
+    """Failed attempts, of whatever kind, after which a connection is closed; what OpenSSH allows."""
+
+    max_channels: Annotated[int, Field(ge=1)] = 10
+    """Sessions that one connection may have open at once; what OpenSSH allows (MaxSessions)."""
+
+    max_startups: Annotated[str, _read_by(admission.parse_max_startups)] = "10:30:100"
+    """START:RATE:FULL: while START connections have not logged in yet, RATE per cent of the new ones are refused at
+    random, rising to all of them at FULL. OpenSSH's default."""
+
+    max_startups_per_source: Annotated[int, Field(ge=1)] = 9
+    """Connections of one address (IPv6: one /64) that may be logging in at once. Less than START, so that one source
+    alone keeps nobody else out."""
+
+    penalties: Annotated[str, _read_by(admission.parse_penalties)] = _PENALTIES
+    """Seconds for which a source is turned away, by how its connections ended before they logged in; they add up, and
+    bite from min on. What is left out keeps its default, which is OpenSSH's; `no` for none."""
+
+    exempt_sources: Annotated[str, _read_by(admission.parse_networks)] = ""
+    """Networks, with commas between, without penalties and without the limit for a source: load balancers, their health
+    checks and whatever else hides many clients behind one address. Loopback is not special."""
+
+    fast_path: bool = True
+    """Take a shorter way through asyncssh for bulk data, if it is the very version that was read for it."""
 
 
 class KubernetesSettings(_Group):
@@ -210,5 +244,5 @@ def _problems(error: ValidationError, where: Mapping[str, str]) -> Iterable[str]
 
 
 def _lower(message: Any) -> str:
-    text = str(message)
+    text = str(message).removeprefix("Value error, ")
     return text[:1].lower() + text[1:]

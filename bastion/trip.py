@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypedDict
 
 from bastion import lifecycle, login
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """A fresh id, and the time it was given."""
+    """A fresh id, and the time it was given, by both clocks."""
 
     id: str
     at: datetime
+    monotonic_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +84,14 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """The rows with which a session begins: committed together, before the pod sees a byte."""
+    """The rows with which a session begins: committed together, before the pod sees a byte.
+
+    monotonic_s: when, by the clock that nobody sets.
+    """
 
     session: SessionRecord
     command: CommandRecord | None
+    monotonic_s: float
 
 
 @dataclass(slots=True)
@@ -117,7 +123,7 @@ def begun(visitor: Visitor, asked: Asked, admitted: Admitted, stamp: Stamp, comm
         started_at=stamp.at,
     )
     if asked.command is None:
-        return Begun(session=session, command=None)
+        return Begun(session=session, command=None, monotonic_s=stamp.monotonic_s)
     command = CommandRecord(
         id=command_id,
         session=stamp.id,
@@ -127,18 +133,23 @@ def begun(visitor: Visitor, asked: Asked, admitted: Admitted, stamp: Stamp, comm
         text=asked.command,
         started_at=stamp.at,
     )
-    return Begun(session=session, command=command)
+    return Begun(session=session, command=command, monotonic_s=stamp.monotonic_s)
 
 
 def ended(
-    begun: Begun, verdict: Ending, count: Count, *, complete: bool, at: datetime
+    begun: Begun, verdict: Ending, count: Count, *, complete: bool, monotonic_s: float
 ) -> tuple[SessionEnd, CommandEnd | None]:
-    """The rows with which a session, and its command, end."""
+    """The rows with which a session, and its command, end.
+
+    monotonic_s: when. The end is as much later than the start as really passed, whatever the wall clock was set to
+    meanwhile; it goes with the times in the transcript.
+    """
+    at = begun.session.started_at + timedelta(seconds=monotonic_s - begun.monotonic_s)
     end = SessionEnd(
         session=begun.session.id,
         status=verdict.status,
         outcome=verdict.outcome,
-        reason=verdict.reason,
+        reason=verdict.reason if complete else f"{verdict.reason}; {lifecycle.LOSS}",
         bytes_in=count.bytes_in,
         bytes_out=count.bytes_out,
         complete=complete,

@@ -29,4 +29,4 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def effort(request: pytest.FixtureRequest) -> Effort:
     """How often to try."""
-    return Effort(kills=1_000, packets=1_000_000) if request.config.getoption("--fuzz") else Effort()
+    return Effort(kills=1_000, packets=1_000_000, swaps=1_000) if request.config.getoption("--fuzz") else Effort()

@@ -3,9 +3,9 @@
 A pod exec has no environment parameter, no signal channel and a terminal that
 starts at 0 by 0 (recorded from a real 1.36), so a few lines of POSIX sh go
 ahead of the person's program. They put the session's marker and the passed
-environment in place, set the terminal's size before anything can look at it,
-print the ready mark and become the program. The mark tells a process that
-started from one that never did, and no input is sent before it.
+environment in place, set the terminal's size and modes before anything can look
+at them, print the ready mark and become the program. The mark tells a process
+that started from one that never did, and no input is sent before it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from bastion.errors import BastionError, Code
 from bastion.wire import remotecommand
 
 if TYPE_CHECKING:
-    from bastion.model import ExecRequest
+    from bastion.model import ExecRequest, Pty
 
 ONE_ARGUMENT = 120_000
 """Bytes that fit one argument: Linux allows 128 KiB for one string, terminator included."""
 
-# $1 marker, $2 rows, $3 cols, then NAME=VALUE ..., then -- and what the ending below wants
+# $1 marker, $2 size and $3 modes for stty, then NAME=VALUE ..., then -- and what the ending below wants.
+# $2 and $3 hold words of ours and numbers, nothing else: they are to be split, and no file name matches them.
+# A stty that knows a mode not sets nothing at all, hence the second try. Without arguments it would print.
 _PREPARE = """\
 export BASTION_SESSION="$1"
-[ "$2" = 0 ] || stty rows "$2" cols "$3" 2>/dev/null
+[ -z "$2$3" ] || stty $2 $3 2>/dev/null || [ -z "$2" ] || stty $2 2>/dev/null
 printf '\\036%s\\036' "$1"
 shift 3
 while [ "$1" != -- ]; do export "$1"; shift; done
@@ -88,13 +90,13 @@ def with_shell(request: ExecRequest, protocol: str) -> Boot:
     framed_input = protocol == remotecommand.V4 and request.pty is None
     ending, arguments = _ending(request.command)
     script = _PREPARE + (_V4_HEAD + ending + _V4_TAIL if framed_input else ending)
-    size = request.pty.size if request.pty else None
     env = [*request.env, ("TERM", request.pty.term)] if request.pty and request.pty.term else request.env
     return Boot(
         argv=(
             *("sh", "-c", script, "sh"),
             request.marker,
-            *((str(size.rows), str(size.cols)) if size and size.rows and size.cols else ("0", "0")),
+            _size(request.pty),
+            " ".join(request.pty.modes) if request.pty else "",
             *(f"{name}={value}" for name, value in env),
             "--",
             *arguments,
@@ -136,6 +138,10 @@ framed_end = b".\n"
 def escaped(data: bytes) -> bytes:
     r"""Any bytes as printable ASCII that `printf %b` turns back: a byte it would not print as itself is \0ooo."""
     return _UNSAFE.sub(lambda match: b"\\0%03o" % match[0][0], data)
+
+
+def _size(pty: Pty | None) -> str:
+    return f"rows {pty.size.rows} cols {pty.size.cols}" if pty and pty.size.rows and pty.size.cols else ""
 
 
 def _ending(command: bytes | None) -> tuple[str, list[str]]:

@@ -7,14 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from kubernetes_asyncio import client
-
 from bastion.errors import BastionError, Code
 from bastion.events import Exited, Resized
 from bastion.model import KubeIdentity, Outcome, Stream
 from bastion.pods import boot, reaper
 from bastion.pods.api import Refused, unavailable
-from bastion.pods.resolve import Resolver, answer, is_gone
+from bastion.pods.resolve import Resolver, is_gone
 from bastion.pods.stream import WebSocketExec, never_started
 from bastion.wire import remotecommand
 
@@ -29,6 +27,9 @@ REAPER = KubeIdentity(user="bastion:reaper")
 """Who ends what is left: not the person, whose rights may be what has just ended."""
 
 REAP_WITHIN_S = 30.0
+
+WHY_GONE_WITHIN_S = 3.0
+"""How long a person whose stream broke waits to hear why: an API server that is lost too says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class KubePods:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._resolver = Resolver(api)
-        self._reviews = client.AuthorizationV1Api(api.typed)
+        self._reaper = reaper.Reaper(self._look_for)
         self._protocols = (remotecommand.V5, remotecommand.V4)
 
     async def resolve(self, login: TargetLogin) -> Resolved:
@@ -61,24 +62,26 @@ class KubePods:
         return reasons[1]
 
     async def _allowed(self, target: Target, identity: KubeIdentity, verb: str) -> str:
-        review = client.V1SubjectAccessReview(
-            spec=client.V1SubjectAccessReviewSpec(
-                user=identity.user,
-                groups=[*identity.groups, "system:authenticated"],
-                resource_attributes=client.V1ResourceAttributes(
-                    namespace=target.namespace, verb=verb, resource="pods", subresource="exec", name=target.pod
-                ),
-            )
-        )
-        status = (await answer(self._reviews.create_subject_access_review(review, _request_timeout=15))).status
-        if not status.allowed:
+        attributes = {"namespace": target.namespace, "name": target.pod, "resource": "pods", "subresource": "exec"}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": identity.user,
+                "groups": [*identity.groups, "system:authenticated"],
+                "resourceAttributes": {**attributes, "verb": verb},
+            },
+        }
+        answer = await self._api.post("apis", "authorization.k8s.io", "v1", "subjectaccessreviews", body=review)
+        status = answer["status"]
+        if not status.get("allowed"):
             raise BastionError(
                 Code.CLUSTER_DENIED,
                 f"the cluster's own RBAC does not let you {verb} pods/exec for pod {target.pod}"
                 f" in namespace {target.namespace}",
-                detail=f"{identity.user}: {status.reason or 'no rule allows it'}",
+                detail=f"{identity.user}: {status.get('reason') or 'no rule allows it'}",
             )
-        return str(status.reason or "")
+        return str(status.get("reason") or "")
 
     @asynccontextmanager
     async def exec(self, target: Target, request: ExecRequest, identity: KubeIdentity) -> AsyncIterator[WebSocketExec]:
@@ -103,7 +106,10 @@ class KubePods:
 
         Raises BastionError when it could not look (no shell, pod gone, API server away).
         """
-        plan = boot.Boot(argv=reaper.argv(marker), ready=b"", framed_input=False)
+        return await self._reaper.reap(target, marker)
+
+    async def _look_for(self, target: Target, markers: tuple[str, ...]) -> list[Reaped]:
+        plan = boot.Boot(argv=reaper.argv(markers), ready=b"", framed_input=False)
         said = b""
         async with asyncio.timeout(REAP_WITHIN_S):
             stream = await self._open(target, lambda _: plan, REAPER, Streams(stdin=False, tty=False))
@@ -112,7 +118,7 @@ class KubePods:
                     said += event.data if event.stream is Stream.STDOUT else b""
             finally:
                 await stream.close()
-        reaped = reaper.answer(said)
+        reaped = reaper.answers(said, markers)
         if reaped is not None:
             return reaped
         if event.outcome is Outcome.NOT_STARTED:
@@ -178,8 +184,9 @@ class KubePods:
 
     async def _why_gone(self, target: Target) -> str:
         try:
-            pod = await self._resolver.pod(target.namespace, target.pod)
-        except BastionError:
+            async with asyncio.timeout(WHY_GONE_WITHIN_S):
+                pod = await self._resolver.pod(target.namespace, target.pod)
+        except (BastionError, TimeoutError):
             return ""
         return f"pod {target.pod} was deleted" if is_gone(pod, target) else ""
 
@@ -212,4 +219,4 @@ def _raise_refusal(refused: Refused, target: Target) -> NoReturn:
         case 431:
             raise BastionError(Code.INVALID, "the command is too long for the API server", detail=message)
         case status:
-            raise unavailable(f"HTTP {status} {message}")
+            raise unavailable(f"HTTP {status} {message}", status=status)

@@ -11,35 +11,34 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from kubernetes_asyncio import client
-from kubernetes_asyncio.client.exceptions import ApiException
-
 from bastion.errors import BastionError, Code
 from bastion.model import Resolved, Target, TargetLogin
-from bastion.pods.api import status_message, unavailable
+from bastion.pods.api import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Sequence
 
     from bastion.pods.api import Api
 
+    Object = dict[str, Any]
+    """What the API serves, as its JSON."""
+
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
-_REQUEST_TIMEOUT_S = 15
+
+_WORKLOADS = {
+    "deploy": ("apps", "deployments"),
+    "sts": ("apps", "statefulsets"),
+    "ds": ("apps", "daemonsets"),
+    "job": ("batch", "jobs"),
+}
+"""API group (all are v1) and resource of each kind that a login may name."""
 
 
 class Resolver:
     """Looks names up, as the bastion itself."""
 
     def __init__(self, api: Api) -> None:
-        self._core = client.CoreV1Api(api.typed)
-        self._apps = client.AppsV1Api(api.typed)
-        self._batch = client.BatchV1Api(api.typed)
-        self._read_workload = {
-            "deploy": self._apps.read_namespaced_deployment,
-            "sts": self._apps.read_namespaced_stateful_set,
-            "ds": self._apps.read_namespaced_daemon_set,
-            "job": self._batch.read_namespaced_job,
-        }
+        self._api = api
 
     async def resolve(self, login: TargetLogin) -> Resolved:
         """Find the container. Raises BastionError (TARGET_*, CLUSTER_*)."""
@@ -49,7 +48,7 @@ class Resolver:
                 return Resolved(target=_target(_running(pod), login))
         kind, workload = await self._workload(login)
         pods = await self._pods_of(kind, workload, login.namespace)
-        ready = sorted((pod for pod in pods if _is_ready(pod)), key=lambda pod: str(pod.metadata.name))
+        ready = sorted((pod for pod in pods if _is_ready(pod)), key=_name)
         if not ready:
             raise BastionError(
                 Code.TARGET_NOT_RUNNING,
@@ -58,18 +57,26 @@ class Resolver:
         chosen_from = f"{kind}/{login.name}" if len(ready) > 1 else ""
         return Resolved(target=_target(ready[0], login), chosen_from=chosen_from)
 
-    async def pod(self, namespace: str, name: str) -> Any | None:
+    async def pod(self, namespace: str, name: str) -> Object | None:
         """The pod of that name, or None."""
-        return await _found(self._core.read_namespaced_pod(name, namespace, _request_timeout=_REQUEST_TIMEOUT_S))
+        return await self._found("api", "v1", "namespaces", namespace, "pods", name)
 
-    async def _workload(self, login: TargetLogin) -> tuple[str, Any]:
-        kinds = [login.kind] if login.kind else list(self._read_workload)
-        found = await asyncio.gather(
-            *(
-                _found(self._read_workload[kind](login.name, login.namespace, _request_timeout=_REQUEST_TIMEOUT_S))
-                for kind in kinds
-            )
-        )
+    async def _found(self, *path: str) -> Object | None:
+        try:
+            return dict(await self._api.get(*path))
+        except Refused:
+            return None
+
+    async def _list(self, *path: str, selector: str) -> list[Object]:
+        try:
+            found = await self._api.get(*path, query=[("labelSelector", selector)])
+        except Refused:
+            return []
+        return list(found["items"])
+
+    async def _workload(self, login: TargetLogin) -> tuple[str, Object]:
+        kinds = [login.kind] if login.kind else list(_WORKLOADS)
+        found = await asyncio.gather(*(self._found(*_path(kind, login)) for kind in kinds))
         choices = [(kind, workload) for kind, workload in zip(kinds, found, strict=True) if workload is not None]
         if len(choices) > 1:
             names = ", ".join(f"{kind}_{login.name}.{login.namespace}" for kind, _ in choices)
@@ -79,7 +86,7 @@ class Resolver:
         return choices[0]
 
     async def _missing(self, login: TargetLogin) -> NoReturn:
-        if await _found(self._core.read_namespace(login.namespace, _request_timeout=_REQUEST_TIMEOUT_S)) is None:
+        if await self._found("api", "v1", "namespaces", login.namespace) is None:
             raise BastionError(
                 Code.TARGET_MISSING,
                 f"there is no namespace {login.namespace}; a login is POD.NAMESPACE"
@@ -88,103 +95,98 @@ class Resolver:
         what = f"{login.kind}/{login.name}" if login.kind else f"pod or workload {login.name}"
         raise BastionError(Code.TARGET_MISSING, f"there is no {what} in namespace {login.namespace}")
 
-    async def _pods_of(self, kind: str, workload: Any, namespace: str) -> list[Any]:
-        owners = {workload.metadata.uid}
-        selector = _selector(workload.spec.selector)
+    async def _pods_of(self, kind: str, workload: Object, namespace: str) -> list[Object]:
+        owners = {_uid(workload)}
+        selector = _selector(workload["spec"]["selector"])
         if kind == "deploy":
-            sets = await answer(
-                self._apps.list_namespaced_replica_set(
-                    namespace, label_selector=selector, _request_timeout=_REQUEST_TIMEOUT_S
-                )
-            )
-            owners = {item.metadata.uid for item in sets.items if _owned(item, owners)}
-        pods = await answer(
-            self._core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=_REQUEST_TIMEOUT_S)
-        )
-        return [pod for pod in pods.items if _owned(pod, owners)]
+            path = ("apis", "apps", "v1", "namespaces", namespace, "replicasets")
+            sets = await self._list(*path, selector=selector)
+            owners = {_uid(item) for item in sets if _owned(item, owners)}
+        pods = await self._list("api", "v1", "namespaces", namespace, "pods", selector=selector)
+        return [pod for pod in pods if _owned(pod, owners)]
 
 
-def is_gone(pod: Any | None, target: Target) -> bool:
+def is_gone(pod: Object | None, target: Target) -> bool:
     """Whether the pod a target was pinned to is deleted, replaced or being deleted."""
-    return pod is None or str(pod.metadata.uid) != target.pod_uid or pod.metadata.deletion_timestamp is not None
+    return pod is None or _uid(pod) != target.pod_uid or _is_being_deleted(pod)
 
 
-async def answer(call: Awaitable[Any]) -> Any:
-    """Await a typed call, its failures as ours."""
-    try:
-        return await call
-    except ApiException as error:
-        if error.status == 403:  # noqa: PLR2004 - Forbidden
-            raise BastionError(
-                Code.CLUSTER_DENIED,
-                "the bastion itself may not look that up in the cluster; tell its operators",
-                detail=status_message(str(error.body or error.reason)),
-            ) from error
-        if error.status == 404:  # noqa: PLR2004 - Not Found
-            raise
-        raise unavailable(f"HTTP {error.status} {error.reason}") from error
-    except (TimeoutError, OSError, ValueError) as error:
-        raise unavailable(f"{type(error).__name__} {error}") from error
+def _path(kind: str, login: TargetLogin) -> tuple[str, ...]:
+    group, resource = _WORKLOADS[kind]
+    return ("apis", group, "v1", "namespaces", login.namespace, resource, login.name)
 
 
-async def _found(call: Awaitable[Any]) -> Any | None:
-    try:
-        return await answer(call)
-    except ApiException:
-        return None
+def _name(item: Object) -> str:
+    return str(item["metadata"]["name"])
 
 
-def _owned(item: Any, owners: set[Any]) -> bool:
-    return any(owner.uid in owners for owner in item.metadata.owner_references or [])
+def _uid(item: Object) -> str:
+    return str(item["metadata"]["uid"])
 
 
-def _selector(selector: Any) -> str:
+def _is_being_deleted(pod: Object) -> bool:
+    return pod["metadata"].get("deletionTimestamp") is not None
+
+
+def _owned(item: Object, owners: set[str]) -> bool:
+    return any(owner.get("uid") in owners for owner in item["metadata"].get("ownerReferences") or [])
+
+
+def _selector(selector: Object) -> str:
     """A workload's selector as a label selector query (labels and expressions)."""
-    parts = [f"{key}={value}" for key, value in (selector.match_labels or {}).items()]
-    for expression in selector.match_expressions or []:
-        values = f"({','.join(expression.values or [])})"
-        match expression.operator:
+    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    for expression in selector.get("matchExpressions") or []:
+        key, values = expression["key"], f"({','.join(expression.get('values') or [])})"
+        match expression["operator"]:
             case "In":
-                parts.append(f"{expression.key} in {values}")
+                parts.append(f"{key} in {values}")
             case "NotIn":
-                parts.append(f"{expression.key} notin {values}")
+                parts.append(f"{key} notin {values}")
             case "Exists":
-                parts.append(str(expression.key))
+                parts.append(key)
             case _:
-                parts.append(f"!{expression.key}")
+                parts.append(f"!{key}")
     return ",".join(parts)
 
 
-def _running(pod: Any) -> Any:
-    name = pod.metadata.name
-    if pod.metadata.deletion_timestamp is not None:
-        raise BastionError(Code.TARGET_NOT_RUNNING, f"pod {name} is being deleted")
-    if pod.status.phase != "Running":
-        raise BastionError(Code.TARGET_NOT_RUNNING, f"pod {name} is not running (its phase is {pod.status.phase})")
+def _running(pod: Object) -> Object:
+    if _is_being_deleted(pod):
+        raise BastionError(Code.TARGET_NOT_RUNNING, f"pod {_name(pod)} is being deleted")
+    phase = pod.get("status", {}).get("phase")
+    if phase != "Running":
+        raise BastionError(Code.TARGET_NOT_RUNNING, f"pod {_name(pod)} is not running (its phase is {phase})")
     return pod
 
 
-def _is_ready(pod: Any) -> bool:
+def _is_ready(pod: Object) -> bool:
+    status = pod.get("status", {})
     return (
-        pod.metadata.deletion_timestamp is None
-        and pod.status.phase == "Running"
-        and any(condition.type == "Ready" and condition.status == "True" for condition in pod.status.conditions or [])
+        not _is_being_deleted(pod)
+        and status.get("phase") == "Running"
+        and any(
+            condition.get("type") == "Ready" and condition.get("status") == "True"
+            for condition in status.get("conditions") or []
+        )
     )
 
 
-def _target(pod: Any, login: TargetLogin) -> Target:
-    names = [str(container.name) for container in pod.spec.containers]
+def _target(pod: Object, login: TargetLogin) -> Target:
+    metadata, spec = pod["metadata"], pod["spec"]
     return Target(
         namespace=login.namespace,
-        pod=str(pod.metadata.name),
-        pod_uid=str(pod.metadata.uid),
-        container=_container(login, names, pod.metadata.annotations or {}),
-        labels=dict(pod.metadata.labels or {}),
-        node=str(pod.spec.node_name or ""),
+        pod=_name(pod),
+        pod_uid=_uid(pod),
+        container=_container(login, [_container_name(one) for one in spec["containers"]], metadata),
+        labels=dict(metadata.get("labels") or {}),
+        node=str(spec.get("nodeName") or ""),
     )
 
 
-def _container(login: TargetLogin, names: Sequence[str], annotations: dict[str, str]) -> str:
+def _container_name(container: Object) -> str:
+    return str(container["name"])
+
+
+def _container(login: TargetLogin, names: Sequence[str], metadata: Object) -> str:
     if login.container:
         if login.container not in names:
             raise BastionError(
@@ -192,5 +194,5 @@ def _container(login: TargetLogin, names: Sequence[str], annotations: dict[str, 
                 f"{login.name} has no container {login.container}; it has {', '.join(names)}",
             )
         return login.container
-    default = annotations.get(DEFAULT_CONTAINER)
-    return default if default is not None and default in names else names[0]
+    default = (metadata.get("annotations") or {}).get(DEFAULT_CONTAINER)
+    return str(default) if default in names else names[0]

@@ -16,12 +16,12 @@ import asyncssh
 from bastion import lifecycle, printable
 from bastion.events import ClientEvent, HungUp, Input, InputClosed, Output, Resized, Signalled
 from bastion.model import Action, Pty, Stream, WindowSize
-from bastion.ssh import environment
+from bastion.ssh import environment, terminalmodes
 from bastion.ssh.guard import guarded
 from bastion.trip import Asked, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from bastion.ssh.overrides import PodChannel
 
@@ -54,6 +54,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         self._pty: Pty | None = None
         self._env: dict[str, str] = {}
         self._refused_env: list[str] = []
+        self._refused_more = 0
         self._asked: Asked | None = None
         self._subsystem = ""
         self._events: deque[ClientEvent] = deque()
@@ -71,13 +72,15 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         self._chan = chan
 
     @guarded(answer=False)
-    def pty_requested(self, term_type: str, term_size: tuple[int, int, int, int], term_modes: object) -> bool:
+    def pty_requested(
+        self, term_type: str, term_size: tuple[int, int, int, int], term_modes: Mapping[int, int]
+    ) -> bool:
         """Take a terminal, once and before the start."""
-        del term_modes  # a pod exec cannot set them
         if self._pty is not None or self._asked is not None:
             return False
         size = WindowSize(cols=min(term_size[0], LARGEST_SIZE), rows=min(term_size[1], LARGEST_SIZE))
-        self._pty = Pty(term=environment.terminal(term_type), size=size)
+        modes = terminalmodes.stty_words(term_modes)
+        self._pty = Pty(term=environment.terminal(term_type), size=size, modes=modes)
         return True
 
     @guarded(answer=False)
@@ -86,8 +89,12 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         if environment.passes(name, value) and len(self._env) < MAX_VARIABLES:
             self._env[name] = value
             return True
-        if len(self._refused_env) < MAX_REFUSED_NAMES and name not in self._refused_env:
-            self._refused_env.append(name[:64])
+        short = name[:64]
+        if short not in self._refused_env:
+            if len(self._refused_env) < MAX_REFUSED_NAMES:
+                self._refused_env.append(short)
+            else:
+                self._refused_more += 1
         return False
 
     @guarded(answer=False)
@@ -108,7 +115,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
 
     @guarded(answer=False)
     def break_received(self, msec: int) -> bool:
-        """Refuse: a pod exec has no break."""
+        """Refuse: a pod exec has no break, and RFC 4335 wants a failure then."""
         del msec
         return False
 
@@ -129,7 +136,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
             command=command,
             pty=self._pty,
             env=tuple(item for item in self._env.items() if item[0] != "TERM" or self._pty is None),
-            refused_env=tuple(self._refused_env),
+            refused_env=(*self._refused_env, *([f"and {self._refused_more} more"] if self._refused_more else ())),
         )
         return True
 

@@ -8,7 +8,7 @@ what asyncssh calls the user name is never trusted for it.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import asyncssh
@@ -16,10 +16,13 @@ import asyncssh
 from bastion import lifecycle
 from bastion.errors import BastionError, Code
 from bastion.model import Action, AuditEvent, ConnectionRecord, Credential, Outcome, Person, Source
-from bastion.ssh import overrides
+from bastion.ssh import overrides, refused
+from bastion.ssh.attempts import Attempts
 from bastion.ssh.channel import SessionChannel
+from bastion.ssh.doorkeeper import TurnedAway
 from bastion.ssh.guard import guarded, guarded_async
-from bastion.trip import Refusal, Visitor
+from bastion.ssh.refused import Cause
+from bastion.trip import Refusal, Stamp, Visitor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -29,10 +32,8 @@ if TYPE_CHECKING:
     from bastion.ports import AuditLog, Clock, Identities
     from bastion.refusals import Refusals
     from bastion.session import Trips
+    from bastion.ssh.doorkeeper import Doorkeeper, Place
     from bastion.trip import Asked
-
-MAX_OFFERED = 20
-"""How many fingerprints of refused keys one event names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,9 @@ class Rooms:
     new_id: Callable[[], str]
     log: FilteringBoundLogger
     start: Callable[[Coroutine[Any, Any, None], str], None]
+    doorkeeper: Doorkeeper
     max_auth_tries: int
+    max_channels: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,22 +65,16 @@ class Proof:
     credential: Credential
 
 
-@dataclass(slots=True)
-class Attempts:
-    """What was tried on a connection before it was authenticated."""
-
-    login: str | None = None
-    offered: list[str] = field(default_factory=list)
-    refused: int = 0
-
-
 class Connection(asyncssh.SSHServer):
     """The server's end of one connection."""
 
-    def __init__(self, rooms: Rooms) -> None:
+    def __init__(self, rooms: Rooms, *, hasten: bool) -> None:
+        """`hasten`: take the fast path through asyncssh."""
         self._rooms = rooms
+        self._hasten = hasten
         self._id = rooms.new_id()
-        self._attempts = Attempts()
+        self._place: Place | None = None
+        self._attempts = Attempts(allowed=rooms.max_auth_tries)
         self._proof: Proof | None = None
         self._visitor: Visitor | None = None
         self._written = asyncio.Event()
@@ -88,12 +85,24 @@ class Connection(asyncssh.SSHServer):
     # --- authentication ---
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        """Take the connection."""
+        """Take the connection, or turn it away before anything is done for it."""
         self._conn = conn
-        overrides.hold_when_full(conn)
-        overrides.suit_dropbear(conn)
         host, port = conn.get_extra_info("peername")[:2]
         self._source = Source(host=host, port=port)
+        place = self._rooms.doorkeeper.enter(host)
+        if isinstance(place, TurnedAway):
+            self._rooms.refusals.note(refused.turned_away(self._stamp(), self._source, place))
+            overrides.turn_away(conn, place.reason)
+            return
+        self._place = place
+        overrides.hold_when_full(conn)
+        overrides.suit_dropbear(conn)
+        if self._hasten:
+            overrides.hasten(conn)
+        overrides.one_exchange_before_login(conn)
+        overrides.prefer_gcm(conn)
+        overrides.bound_reading(conn)
+        overrides.tell_of_tries(conn, begins=self._try_begins, fails=self._try_fails)
 
     def begin_auth(self, username: str) -> bool:
         """Always ask for proof, and allow one user name for a connection, as OpenSSH does."""
@@ -123,10 +132,12 @@ class Connection(asyncssh.SSHServer):
             person = await self._rooms.identities.person_of(credential)
         except BastionError as error:
             self._rooms.log.error("login.unavailable", error=str(error))
-            person = None
+            self._attempts.unavailable = True
+            raise asyncssh.DisconnectError(asyncssh.DISC_SERVICE_NOT_AVAILABLE, error.user_message) from error
         if person is None:
-            self._count_refusal(credential)
+            self._attempts.refuse(credential)
             return False
+        self._attempts.stands()
         self._proof = Proof(login=username, person=person, credential=credential)
         return True
 
@@ -135,12 +146,16 @@ class Connection(asyncssh.SSHServer):
         del username, key
         return False
 
-    def _count_refusal(self, credential: Credential) -> None:
-        attempts = self._attempts
-        attempts.refused += 1
-        if credential.id not in attempts.offered and len(attempts.offered) < MAX_OFFERED:
-            attempts.offered.append(credential.id)
-        if attempts.refused >= self._rooms.max_auth_tries:
+    def _try_begins(self, method: bytes) -> None:
+        self._attempts.begins(method)
+        self._stop_trying()
+
+    def _try_fails(self) -> None:
+        self._attempts.fails()
+        self._stop_trying()
+
+    def _stop_trying(self) -> None:
+        if self._attempts.exhausted:
             raise asyncssh.DisconnectError(
                 asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many keys were refused; offer one with -i"
             )
@@ -151,6 +166,8 @@ class Connection(asyncssh.SSHServer):
         if proof is None or proof.login != self._conn.get_extra_info("username"):
             self._rooms.log.error("login.identity_changed", source=self._source.host)
             raise asyncssh.PermissionDenied("the identity changed during authentication")
+        if self._place is not None:
+            self._place.leave(None)
         self._visitor = Visitor(
             connection=self._id,
             person=proof.person,
@@ -205,6 +222,8 @@ class Connection(asyncssh.SSHServer):
         refusal = "not authenticated" if self._visitor is None else self._stopping
         if refusal is not None:
             raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, refusal)
+        if overrides.open_channels(self._conn) >= self._rooms.max_channels:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, self._refuse_session())
         return overrides.pod_channel(self._conn), SessionChannel(self._start, self._refuse)
 
     @guarded(answer=False)
@@ -250,28 +269,24 @@ class Connection(asyncssh.SSHServer):
 
     @guarded(answer=None)
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let go, and write down an attempt that never became a login."""
+        """Let go, and write down a login that never came about and a client that fell silent."""
         overrides.let_go(self._conn)
-        attempts = self._attempts
-        if self._visitor is None and attempts.login is not None:
-            self._rooms.start(self._write_refused_login(attempts, exc), f"refused-{self._id}")
+        if self._place is None:
+            return
+        loss = overrides.loss(exc)
+        if loss.cause is Cause.BUG:
+            self._rooms.log.warning("connection.bug", source=self._source.host, error=repr(exc))
+        if self._visitor is None:
+            self._place.leave(refused.ending(loss, self._attempts))
+            event = refused.login(self._stamp(), self._id, self._source, self._attempts, loss)
+        else:
+            event = refused.unanswered(self._stamp(), self._visitor) if loss.cause is Cause.KEEPALIVE else None
+        if event is not None:
+            self._rooms.refusals.note(event)
 
-    async def _write_refused_login(self, attempts: Attempts, exc: Exception | None) -> None:
-        event = AuditEvent(
-            id=self._rooms.new_id(),
-            at=self._rooms.clock.now(),
-            type="login.refused",
-            outcome=Outcome.DENIED,
-            actor="system",
-            credential=attempts.offered[0] if attempts.offered else "",
-            source=self._source.host,
-            connection=self._id,
-            login=(attempts.login or "")[:1024],
-            rule="unknown-credential",
-            reason="nobody has a key that was offered" if attempts.offered else "no key was offered",
-            detail={"offered": ",".join(attempts.offered), "ended": str(exc or "")[:200]},
-        )
-        await self._rooms.refusals.write(event)
+    def _stamp(self) -> Stamp:
+        clock = self._rooms.clock
+        return Stamp(id=self._rooms.new_id(), at=clock.now(), monotonic_s=clock.monotonic())
 
     def _start(self, channel: SessionChannel, asked: Asked) -> None:
         assert self._visitor is not None
@@ -294,6 +309,12 @@ class Connection(asyncssh.SSHServer):
     def _refuse(self, refusal: Refusal) -> None:
         assert self._visitor is not None
         self._rooms.start(self._rooms.trips.refuse(self._visitor, refusal), f"refusal-{self._id}")
+
+    def _refuse_session(self) -> str:
+        assert self._visitor is not None
+        event = refused.channel(self._stamp(), self._visitor, self._rooms.max_channels)
+        self._rooms.refusals.note(event)
+        return event.reason
 
     def _refuse_channel(self, what: str) -> NoReturn:
         """Refuse a forward that is a channel, with words."""

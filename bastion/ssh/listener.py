@@ -41,6 +41,7 @@ class Address:
     login_timeout_s: float
     keepalive_interval_s: float
     keepalive_count: int
+    fast_path: bool
 
 
 class Listener:
@@ -70,10 +71,11 @@ async def listen(address: Address, rooms: Rooms) -> AsyncIterator[Listener]:
     """
     overrides.check()
     asyncssh.set_log_level("WARNING")  # at INFO it logs commands and user names as they came
+    hasten = address.fast_path and _is_the_asyncssh_that_was_read(rooms)
     connections: WeakSet[Connection] = WeakSet()
 
     def made() -> Connection:
-        connection = Connection(rooms)
+        connection = Connection(rooms, hasten=hasten)
         connections.add(connection)
         return connection
 
@@ -122,3 +124,10 @@ async def listen(address: Address, rooms: Rooms) -> AsyncIterator[Listener]:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WITHIN_S):
                 await acceptor.wait_closed()
+
+
+def _is_the_asyncssh_that_was_read(rooms: Rooms) -> bool:
+    difference = overrides.differs()
+    if difference:
+        rooms.log.warning("fast_path.off", difference=difference)
+    return not difference

@@ -57,16 +57,18 @@ async def open_store(
 ) -> AsyncIterator[Store]:
     """Open a database whose tables are those of this program.
 
-    name: which instance writes; see Writer. timeout: seconds that a write may take.
+    name: which instance writes; see Writer. timeout: seconds that a write, or a look for a person, may take.
     Raises BastionError: INVALID (what to run is in the message), RECORD_UNAVAILABLE.
     """
     engine = open_engine(url)
     try:
         await check_revision(engine)
         writer = Writer(engine, name=name, clock=clock, new_id=new_id, timeout=timeout)
+        access = Access(engine, writer, timeout=timeout)
         try:
-            yield Store(writer=writer, access=Access(engine, writer), reader=Reader(engine))
+            yield Store(writer=writer, access=access, reader=Reader(engine))
         finally:
             await writer.close()
+            access.close()
     finally:
         await engine.dispose()

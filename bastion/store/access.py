@@ -6,16 +6,18 @@ the chain of the process that made it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from bastion.errors import BastionError, Code
 from bastion.model import Credential, Person
 from bastion.store.engine import unavailable
 from bastion.store.rows import storable, to_json, to_us
+from bastion.store.running import running
 from bastion.store.schema import credential as credential_table
 from bastion.store.schema import person as person_table
 
@@ -24,19 +26,24 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import Any
 
-    from sqlalchemy import Row, Select
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy import Connection, Row, Select
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from bastion.model import AuditEvent
     from bastion.store.writer import Writer
 
 
 class Access:
-    """Implements `ports.Access` and `ports.Identities`. A locked person or key is kept, but opens nothing."""
+    """Implements `ports.Access` and `ports.Identities`. A locked person or key is kept, but opens nothing.
 
-    def __init__(self, engine: AsyncEngine, writer: Writer) -> None:
+    timeout: seconds that a question may take before the answer is RECORD_UNAVAILABLE.
+    """
+
+    def __init__(self, engine: AsyncEngine, writer: Writer, *, timeout: float) -> None:
         self._engine = engine
+        self._running = running(engine, writes=False)
         self._writer = writer
+        self._timeout = timeout
 
     async def person_of(self, credential: Credential) -> Person | None:
         """The person who has that credential; None if nobody has it, or it or the person is locked."""
@@ -74,22 +81,22 @@ class Access:
     async def add_person(self, subject: str, groups: frozenset[str], told: AuditEvent) -> None:
         """Raises CONFLICT if there is one of that subject."""
 
-        async def change(connection: AsyncConnection) -> None:
-            if await _exists(connection, select(person_table.c.subject).where(person_table.c.subject == subject)):
+        def change(connection: Connection) -> None:
+            if _exists(connection, select(person_table.c.subject).where(person_table.c.subject == subject)):
                 raise BastionError(Code.CONFLICT, f"There is a person {subject} already.")
             values = {"subject": subject, "groups": to_json(sorted(groups)), "added_at": to_us(told.at)}
-            await connection.execute(insert(person_table).values(values))
+            connection.execute(insert(person_table).values(values))
 
         await self._writer.change(change, told)
 
     async def add_key(self, subject: str, credential: Credential, comment: str, told: AuditEvent) -> None:
         """Raises NOT_FOUND for an unknown subject, CONFLICT if anybody has the key."""
 
-        async def change(connection: AsyncConnection) -> None:
-            if not await _exists(connection, select(person_table.c.subject).where(person_table.c.subject == subject)):
+        def change(connection: Connection) -> None:
+            if not _exists(connection, select(person_table.c.subject).where(person_table.c.subject == subject)):
                 raise _nobody(subject)
             query = select(credential_table.c.subject).where(credential_table.c.id == credential.id)
-            owner = (await connection.execute(query)).scalar()
+            owner = connection.execute(query).scalar()
             if owner is not None:
                 raise BastionError(Code.CONFLICT, f"The key {credential.id} belongs to {owner} already.")
             values = {
@@ -99,15 +106,15 @@ class Access:
                 "comment": storable(comment),
                 "added_at": to_us(told.at),
             }
-            await connection.execute(insert(credential_table).values(values))
+            connection.execute(insert(credential_table).values(values))
 
         await self._writer.change(change, told)
 
     async def remove_person(self, subject: str, told: AuditEvent) -> None:
         """Remove somebody and their keys; what they did stays in the record. Raises NOT_FOUND."""
 
-        async def change(connection: AsyncConnection) -> None:
-            result = await connection.execute(delete(person_table).where(person_table.c.subject == subject))
+        def change(connection: Connection) -> None:
+            result = connection.execute(delete(person_table).where(person_table.c.subject == subject))
             if not result.rowcount:
                 raise _nobody(subject)
 
@@ -116,8 +123,8 @@ class Access:
     async def remove_key(self, credential: Credential, told: AuditEvent) -> None:
         """Raises NOT_FOUND if nobody has it."""
 
-        async def change(connection: AsyncConnection) -> None:
-            result = await connection.execute(delete(credential_table).where(credential_table.c.id == credential.id))
+        def change(connection: Connection) -> None:
+            result = connection.execute(delete(credential_table).where(credential_table.c.id == credential.id))
             if not result.rowcount:
                 raise _no_key(credential)
 
@@ -126,9 +133,9 @@ class Access:
     async def set_person_locked(self, subject: str, told: AuditEvent, *, locked: bool) -> None:
         """Lock somebody out, or let them in again. Raises NOT_FOUND."""
 
-        async def change(connection: AsyncConnection) -> None:
+        def change(connection: Connection) -> None:
             query = update(person_table).where(person_table.c.subject == subject)
-            result = await connection.execute(query.values(locked_at=_locked_at(told.at, locked=locked)))
+            result = connection.execute(query.values(locked_at=_locked_at(told.at, locked=locked)))
             if not result.rowcount:
                 raise _nobody(subject)
 
@@ -137,9 +144,9 @@ class Access:
     async def set_key_locked(self, credential: Credential, told: AuditEvent, *, locked: bool) -> None:
         """Lock one key, or unlock it. Raises NOT_FOUND if nobody has it."""
 
-        async def change(connection: AsyncConnection) -> None:
+        def change(connection: Connection) -> None:
             query = update(credential_table).where(credential_table.c.id == credential.id)
-            result = await connection.execute(query.values(locked_at=_locked_at(told.at, locked=locked)))
+            result = connection.execute(query.values(locked_at=_locked_at(told.at, locked=locked)))
             if not result.rowcount:
                 raise _no_key(credential)
 
@@ -147,10 +154,22 @@ class Access:
 
     async def _all(self, query: Any) -> list[Row[Any]]:
         try:
-            async with self._engine.connect() as connection:
-                return list((await connection.execute(query)).all())
+            async with asyncio.timeout(self._timeout):
+                try:
+                    return await self._asked(query)
+                except DBAPIError as error:
+                    if not error.connection_invalidated:
+                        raise
+                    return await self._asked(query)  # the database was started anew since it was asked last
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise unavailable(error, self._engine) from error
+
+    async def _asked(self, query: Any) -> list[Row[Any]]:
+        return await self._running.run(lambda connection: list(connection.execute(query).all()))
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._running.close()
 
 
 def _people() -> Select[Any]:
@@ -161,8 +180,8 @@ def _person(row: Row[Any]) -> Person:
     return Person(subject=row.subject, groups=frozenset(json.loads(row.groups)))
 
 
-async def _exists(connection: AsyncConnection, query: Select[Any]) -> bool:
-    return (await connection.execute(query)).first() is not None
+def _exists(connection: Connection, query: Select[Any]) -> bool:
+    return connection.execute(query).first() is not None
 
 
 def _locked_at(at: datetime, *, locked: bool) -> int | None:

@@ -13,8 +13,7 @@ from bastion.store import schema
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Table
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import Connection, Table
 
     from bastion.integrity import Fact
     from bastion.store.rows import Row
@@ -25,23 +24,23 @@ _NOT_FACTS = {"position", "prev_hash", "hash", "data"}  # the chain's own, and w
 class Heads:
     """The ends of the chains that a writer is extending. What is not known is looked up in the database.
 
-    After a transaction that did not (or perhaps did) commit, call `forget`.
+    After a transaction that did not (or perhaps did) commit, take a new one.
     """
 
     def __init__(self) -> None:
         self._heads: dict[str, Head] = {}
 
-    async def get(self, connection: AsyncConnection, table: Table, chain: str) -> Head:
+    def get(self, connection: Connection, table: Table, chain: str) -> Head:
         """The end of the chain that rows of this table belong to."""
         if chain not in self._heads:
             # A session's own row begins its chain: what is new needs no look-up.
-            self._heads[chain] = Head() if table is schema.session else await _stored_head(connection, table, chain)
+            self._heads[chain] = Head() if table is schema.session else _stored_head(connection, table, chain)
         return self._heads[chain]
 
-    async def extend(self, connection: AsyncConnection, row: Row) -> dict[str, Fact]:
+    def extend(self, connection: Connection, row: Row) -> dict[str, Fact]:
         """The columns of a row that is put at the end of its chain."""
         chain = chain_of(row.table, row.values)
-        head = await self.get(connection, row.table, chain)
+        head = self.get(connection, row.table, chain)
         digest = link_hash(
             head.hash, chain=chain, position=head.length, kind=row.table.name, facts=facts_of(row.values)
         )
@@ -51,10 +50,6 @@ class Heads:
     def close(self, chain: str) -> None:
         """Forget one chain that has ended."""
         self._heads.pop(chain, None)
-
-    def forget(self) -> None:
-        """Forget everything, so that it is looked up again."""
-        self._heads.clear()
 
 
 def chain_of(table: Table, values: Mapping[str, Any]) -> str:
@@ -85,7 +80,7 @@ def link_of(table: Table, row: Mapping[str, Any]) -> Link:
     )
 
 
-async def _stored_head(connection: AsyncConnection, table: Table, chain: str) -> Head:
+def _stored_head(connection: Connection, table: Table, chain: str) -> Head:
     tables = schema.WRITER_CHAIN if table in schema.WRITER_CHAIN else schema.SESSION_CHAIN
     ends = [
         select(part.c.position, part.c.hash)
@@ -95,7 +90,7 @@ async def _stored_head(connection: AsyncConnection, table: Table, chain: str) ->
         for part in tables
     ]
     links = union_all(*(select(end.subquery()) for end in ends)).subquery()
-    last = (await connection.execute(select(links).order_by(links.c.position.desc()).limit(1))).first()
+    last = connection.execute(select(links).order_by(links.c.position.desc()).limit(1)).first()
     return Head() if last is None else Head(length=last.position + 1, hash=last.hash)
 
 

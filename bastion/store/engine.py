@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from sqlalchemy import event, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy import create_engine, event, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from bastion.errors import BastionError, Code
@@ -15,13 +17,23 @@ from bastion.store.schema import REVISION
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from sqlalchemy import URL, Connection
+    from sqlalchemy import URL, Connection, Engine
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 CONNECT_TIMEOUT_S = 5
 BUSY_TIMEOUT_MS = 5000
 
 UNAVAILABLE = "The record cannot be kept now, so nothing may go on. Try again later."
+
+_POSTGRESQL = {
+    "application_name": "bastion",
+    # A server that lost us in a transaction would keep its rows locked, against our next try too, for hours.
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+}
+
+_FILE, _FILES = "bastion file", "bastion files"  # what a connection to SQLite remembers: a path, and what was there
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -62,20 +74,34 @@ def open_engine(url: str) -> AsyncEngine:
     """Connections to a database that exists; nothing is connected yet.
 
     SQLite: WAL, synchronous=FULL (a commit is on the disk), foreign keys, 5 s
-    of patience with other writers. Raises BastionError(INVALID).
+    of patience with other writers; a file that was moved, removed or replaced is not written to.
+    Raises BastionError(INVALID).
     """
     parsed = parse_url(url)
     if is_sqlite(parsed):
         _check_file(Path(str(parsed.database)))
         engine = create_async_engine(parsed, hide_parameters=True)
-        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        _listen(engine.sync_engine)
         return engine
     return create_async_engine(
         parsed,
         hide_parameters=True,
-        connect_args={"timeout": CONNECT_TIMEOUT_S, "server_settings": {"application_name": "bastion"}},
+        connect_args={"timeout": CONNECT_TIMEOUT_S, "server_settings": _POSTGRESQL},
     )
+
+
+def open_blocking_sqlite(url: URL) -> Engine:
+    """One connection to a SQLite file that `open_engine` found, for one thread."""
+    engine = create_engine(url.set(drivername="sqlite"), hide_parameters=True, pool_size=1, max_overflow=0)
+    _listen(engine)
+    return engine
+
+
+def _listen(engine: Engine) -> None:
+    event.listen(engine, "do_connect", _open_sqlite)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "checkout", _check_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
 
 
 def _check_file(path: Path) -> None:
@@ -87,18 +113,45 @@ def _check_file(path: Path) -> None:
         raise BastionError(Code.INVALID, f"There is no database at {path}: create it with `bastion db upgrade`.")
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
+def _open_sqlite(_dialect: object, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+    record.info[_FILE] = arguments[0]
+    arguments[0] = f"file:{quote(arguments[0])}?mode=rw"  # one that is gone is not made anew, empty
+    options["uri"] = True
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None  # transactions begin in _begin_sqlite and not where the driver thinks best
     cursor = connection.cursor()
     for pragma in (
         f"busy_timeout={BUSY_TIMEOUT_MS}",
         "journal_mode=WAL",
         "synchronous=FULL",
+        "wal_autocheckpoint=4096",  # pages of 4 KiB: bulk output would copy its log four times as often otherwise
         "foreign_keys=ON",
         "recursive_triggers=ON",  # or INSERT OR REPLACE would delete evidence past its trigger
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    record.info[_FILES] = _identities(record.info[_FILE])
+
+
+def _check_sqlite(_connection: object, record: Any, _proxy: object) -> None:
+    # SQLite goes on writing into a file that has no name any more, where nobody would ever find the record.
+    if _identities(record.info[_FILE]) != record.info[_FILES]:
+        raise DisconnectionError(f"{record.info[_FILE]} is not the file that was opened")
+
+
+def _identities(path: str) -> list[tuple[int, int] | None]:
+    """Which files a database and its log are; None for one that is not there."""
+    found: list[tuple[int, int] | None] = []
+    for name in (path, f"{path}-wal"):
+        try:
+            status = os.stat(name)  # noqa: PTH116 - asked for every transaction, and a Path costs more than the answer
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_dev, status.st_ino))
+    return found
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import exists, select
 
+from bastion.lifecycle import LOSS
 from bastion.model import AuditEvent, CommandEnd, Outcome, SessionEnd
 from bastion.store.rows import Row, command_end_row, session_end_row, session_of
 from bastion.store.schema import command, command_end, session, session_end, transcript_chunk
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
     from bastion.model import SessionRecord
 
-REASON = "bastion ended without closing this session; at most 65536 bytes or 250 ms of output are missing"
-"""The bound that the recorder keeps (bastion/recorder.py)."""
+REASON = f"bastion ended without closing this session; {LOSS}"
 
 _BROKEN_STATUS = 255
 

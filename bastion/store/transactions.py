@@ -12,18 +12,19 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from bastion.errors import BastionError, Code
 from bastion.store import schema
 from bastion.store.chains import Heads
-from bastion.store.engine import UNAVAILABLE, unavailable, writing
+from bastion.store.engine import UNAVAILABLE, unavailable
+from bastion.store.running import running
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
-    from sqlalchemy import Table
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy import Connection, Table
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from bastion.integrity import Fact
     from bastion.store.rows import Row
 
-    Change = Callable[[AsyncConnection], Awaitable[None]]
+    Change = Callable[[Connection], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +33,10 @@ class Group:
 
     rows: tuple[Row, ...]
     change: Change | None = None
+
+
+class Interrupted(BastionError):  # noqa: N818 - it says what happened to a write that may be tried again
+    """The database failed, not a group: the same may be written a moment later."""
 
 
 class Transactions:
@@ -43,13 +48,14 @@ class Transactions:
 
     def __init__(self, engine: AsyncEngine, *, writer: str, started: Row, timeout: float) -> None:
         self._engine = engine
+        self._running = running(engine, writes=True)
         self._writer = writer
         self._started = started
         self._timeout = timeout
         self._heads = Heads()
 
     async def write(self, groups: Sequence[Group]) -> list[BastionError | None]:
-        """Commit the groups; returns, for each, None or why it was not written.
+        """Commit the groups; returns, for each, None or why it was not written: Interrupted if it may be yet.
 
         They share a transaction. If that fails for a reason that may be one group's own
         (or because the connection was stale), each gets one of its own, in which rows
@@ -64,51 +70,64 @@ class Transactions:
         return [None if error is None else self._as_told(error) for error in singly]
 
     async def _tried(self, groups: Sequence[Group], *, careful: bool) -> Exception | None:
+        heads = self._heads
         try:
-            async with asyncio.timeout(self._timeout), writing(self._engine) as connection:
-                ended = await self._write(connection, groups, careful=careful)
+            async with asyncio.timeout(self._timeout):
+                ended = await self._running.run(lambda on: self._write(on, groups, heads, careful=careful))
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told and the writer goes on
-            self._heads.forget()  # it may have committed or not: look again
+            self._heads = Heads()  # it may have committed or not, or may yet: look again
             return error
         for session in ended:
-            self._heads.close(session)
+            heads.close(session)
         return None
 
-    async def _write(self, connection: AsyncConnection, groups: Sequence[Group], *, careful: bool) -> list[str]:
+    def _write(self, on: Connection, groups: Sequence[Group], heads: Heads, *, careful: bool) -> list[str]:
         """Put the groups' rows at the ends of their chains; returns the sessions that end with them."""
         links: dict[Table, list[dict[str, Fact]]] = {table: [] for table in schema.EVIDENCE}
         for group in groups:
             if group.change is not None:
-                await group.change(connection)
+                group.change(on)
             for row in group.rows:
-                if careful and await _is_there(connection, row):
+                if careful and _is_there(on, row):
                     continue
-                if await self._begins_own_chain(connection, row):
-                    links[schema.event].append(await self._heads.extend(connection, self._started))
-                links[row.table].append(await self._heads.extend(connection, row))
+                if self._begins_own_chain(on, row, heads):
+                    links[schema.event].append(heads.extend(on, self._started))
+                links[row.table].append(heads.extend(on, row))
         for table, rows in links.items():
             if rows:
-                await connection.execute(insert(table), rows)
+                on.execute(insert(table), rows)
         return [str(end["session"]) for end in links[schema.session_end]]
 
-    async def _begins_own_chain(self, connection: AsyncConnection, row: Row) -> bool:
+    def _begins_own_chain(self, on: Connection, row: Row, heads: Heads) -> bool:
         if row.table not in schema.WRITER_CHAIN or row is self._started:
             return False
-        return (await self._heads.get(connection, row.table, self._writer)).length == 0
+        return heads.get(on, row.table, self._writer).length == 0
+
+    def close(self) -> None:
+        """Take no more groups."""
+        self._running.close()
 
     def _as_told(self, error: Exception) -> BastionError:
-        return error if isinstance(error, BastionError) else unavailable(error, self._engine)
+        if isinstance(error, BastionError):
+            return error
+        told = unavailable(error, self._engine)
+        if _is_a_groups_own(error):
+            return told
+        return Interrupted(told.code, told.user_message, detail=told.detail)
+
+
+def _is_a_groups_own(error: Exception) -> bool:
+    """Whether the database refused what it was given, and would again."""
+    return isinstance(error, IntegrityError | DataError)
 
 
 def _may_be_written_singly(error: Exception) -> bool:
-    return isinstance(error, IntegrityError | DataError) or (
-        isinstance(error, DBAPIError) and error.connection_invalidated
-    )
+    return _is_a_groups_own(error) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
-async def _is_there(connection: AsyncConnection, row: Row) -> bool:
+def _is_there(on: Connection, row: Row) -> bool:
     key = [column == row.values[column.name] for column in row.table.primary_key.columns]
-    found = (await connection.execute(select(row.table).where(*key))).first()
+    found = on.execute(select(row.table).where(*key)).first()
     if found is None:
         return False
     stored = found._asdict()

@@ -2,7 +2,8 @@
 
 However many sessions write, they share commits: while one transaction runs,
 the rows of the next one gather. A caller is answered only after its rows are
-committed, or told RECORD_UNAVAILABLE.
+committed, or told RECORD_UNAVAILABLE. Until its time is over, what a database that
+fails did not take is tried again: one that restarts ends no session.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from bastion.store.rows import (
     session_end_row,
     session_row,
 )
-from bastion.store.transactions import Group, Transactions
+from bastion.store.transactions import Group, Interrupted, Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,6 +46,9 @@ TIMEOUT_S = 5.0
 QUEUE_BYTES = 16 * 1024 * 1024
 """How many bytes may wait to be written; beyond it callers wait."""
 
+RETRY_S = 0.1
+"""How long to wait after a database failed, in seconds."""
+
 _BATCH_BYTES = 4 * 1024 * 1024  # per transaction, so that one commit stays short
 _ROW_BYTES = 512  # what a row counts for beside its chunk's bytes
 
@@ -55,8 +59,10 @@ _STOPPED = "The bastion is stopping; nothing more is recorded."
 class _Entry:
     """A group that waits to be written, and the answer its caller waits for."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, until: float) -> None:
+        """`until` is when it is not tried again any more, by the loop's clock."""
         self.group = group
+        self.until = until
         self.size = sum(_size(row) for row in group.rows)
         self.queued = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -133,6 +139,7 @@ class Writer:
         await asyncio.wait({self._task}, timeout=self._timeout)
         self._task.cancel()
         await asyncio.wait({self._task})
+        self._transactions.close()
         while self._queue:
             self._queue.popleft().answer(BastionError(Code.RECORD_UNAVAILABLE, _STOPPED))
         await self._held.aclose()
@@ -175,7 +182,7 @@ class Writer:
     # --- the queue ----------------------------------------------------------------
 
     async def _submit(self, rows: tuple[Row, ...], change: Change | None = None) -> None:
-        entry = _Entry(Group(rows, change))
+        entry = _Entry(Group(rows, change), until=asyncio.get_running_loop().time() + self._timeout)
         try:
             async with asyncio.timeout(self._timeout):
                 while self._queue and self._queued + entry.size > QUEUE_BYTES:
@@ -203,6 +210,7 @@ class Writer:
         self._work.set()
 
     def _withdraw(self, entry: _Entry) -> None:
+        entry.until = 0  # if it is being committed at this moment, let that be the last try
         if entry in self._queue:
             self._queue.remove(entry)
             self._queued -= entry.size
@@ -235,8 +243,17 @@ class Writer:
     async def _commit(self, batch: list[_Entry]) -> None:
         """Write a batch and answer its callers. One entry's fault never becomes another's."""
         errors = await self._transactions.write([entry.group for entry in batch])
+        now = asyncio.get_running_loop().time()
+        again = []
         for entry, error in zip(batch, errors, strict=True):
-            entry.answer(error)
+            if isinstance(error, Interrupted) and now < entry.until:
+                again.append(entry)
+            else:
+                entry.answer(error)
+        if again:
+            self._queue.extendleft(reversed(again))
+            self._queued += sum(entry.size for entry in again)
+            await asyncio.sleep(RETRY_S)
 
     def _event_of_start(self) -> Row:
         event = AuditEvent(

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +18,7 @@ from bastion.model import ExecRequest, Pty, WindowSize
 from bastion.pods import boot
 from bastion.wire.remotecommand import V4, V5
 from support.examples import examples
+from support.terminal import Terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -186,3 +188,45 @@ def test_a_terminal_of_size_zero_is_left_alone(path: str) -> None:
     done = run(path, asked(b"echo $TERM", pty=pty))
 
     assert done.stdout == READY + b"vt100\n"
+
+
+class TestTerminal:
+    """What a terminal of the pod is like when the person's program begins."""
+
+    ASKED = Pty(
+        term="vt100", size=WindowSize(cols=101, rows=33), modes=("intr", "^T", "erase", "^H", "eol", "undef", "-ixon")
+    )
+
+    def test_it_has_the_size_and_the_modes_that_were_asked_for(self, path: str) -> None:
+        seen = on_a_terminal(path, self.ASKED)
+
+        assert b"rows 33; columns 101;" in seen
+        for setting in (b"intr = ^T;", b"erase = ^H;", b"eol = <undef>;", b" -ixon "):
+            assert setting in seen
+
+    def test_a_mode_that_stty_does_not_know_costs_the_modes_and_not_the_size(self, path: str) -> None:
+        seen = on_a_terminal(path, replace(self.ASKED, modes=("intr", "^T", "no-such-mode")))
+
+        assert b"rows 33; columns 101;" in seen
+        assert b"intr = ^C;" in seen
+
+    def test_without_a_size_the_modes_alone_are_set_and_nothing_is_printed(self, path: str) -> None:
+        nameless = WindowSize(cols=0, rows=0)
+
+        assert b"intr = ^T;" in on_a_terminal(path, replace(self.ASKED, size=nameless))
+        assert on_a_terminal(path, replace(self.ASKED, size=nameless, modes=("no-such-mode",))).startswith(READY)
+
+    def test_a_container_without_stty_is_not_told(self, tmp_path: Path) -> None:
+        for program in ("sh", "echo"):
+            found = shutil.which(program)
+            assert found is not None
+            (tmp_path / program).symlink_to(found)
+
+        assert on_a_terminal(str(tmp_path), self.ASKED, b"echo fine") == READY + b"fine\r\n"
+
+
+def on_a_terminal(path: str, pty: Pty, command: bytes = b"stty -a") -> bytes:
+    plan = boot.with_shell(asked(command, pty=pty), V5)
+    with Terminal(plan.argv, WindowSize(cols=1, rows=1), {"PATH": path}) as terminal:
+        terminal.wait()
+        return terminal.seen

@@ -81,6 +81,31 @@ def test_however_output_is_cut_the_text_is_the_same(data: bytes, step: int) -> N
     assert "".join(event[2] for event in cast(frames)) == data.decode(errors="replace")
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 1 << 45), st.sampled_from(Kind), st.binary(max_size=40)), max_size=12).map(sorted)
+)
+def test_any_frames_are_lines_of_json_in_order_or_a_clean_error(happened: list[tuple[int, Kind, bytes]]) -> None:
+    try:
+        events = cast([out(at_us, data, kind) for at_us, kind, data in happened])
+    except TranscriptError:
+        assert any(kind is Kind.RESIZE for _, kind, _ in happened)
+        return
+    assert [event[0] for event in events] == sorted(event[0] for event in events)
+    assert {event[1] for event in events} <= set("oirm")
+    assert not any("\x1b" in event[2] or "\n" in event[2] for event in events if event[1] == "m")
+
+
+@given(st.text(max_size=40), st.text(max_size=20), st.integers(0, 65535), st.integers(0, 65535))
+def test_any_header_is_one_line_of_json(title: str, term: str, cols: int, rows: int) -> None:
+    line = asciicast.header(WindowSize(cols=cols, rows=rows), started_at_s=0, title=title, term=term)
+
+    assert len(line.splitlines()) == 1
+    assert line.isascii()
+    header = json.loads(line)
+    assert (header["width"], header["height"]) == (cols, rows)
+    assert not any(ord(char) < 0x20 for char in header["title"])
+
+
 @pytest.fixture(scope="session")
 def player(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real player's package, installed beside the virtual environment so that the next run finds it."""

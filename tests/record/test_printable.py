@@ -177,6 +177,15 @@ def test_bytes_that_are_not_utf_8_are_visible() -> None:
     assert line_of_bytes(b"caf\xe9 \x1b") == "caf\\xe9 \\x1b"
 
 
+@given(st.binary(max_size=100))
+@examples(300)
+def test_any_bytes_are_one_line_that_cannot_act(data: bytes) -> None:
+    shown = line_of_bytes(data)
+
+    assert len(shown.splitlines()) <= 1
+    assert not any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in shown)
+
+
 # --- lines of text ---------------------------------------------------------------------
 
 

@@ -143,3 +143,28 @@ def test_sizes_are_columns_first() -> None:
 def test_what_is_no_size_is_an_error(data: bytes) -> None:
     with pytest.raises(TranscriptError):
         parse_resize(data)
+
+
+@given(st.binary(max_size=12) | st.from_regex(rb"[0-9]{0,6}x?[0-9]{0,6}", fullmatch=True))
+@examples(300)
+def test_any_bytes_are_a_size_that_comes_back_or_a_clean_error(data: bytes) -> None:
+    try:
+        size = parse_resize(data)
+    except TranscriptError:
+        return
+    assert parse_resize(resize_data(size)) == size
+
+
+@given(st.binary(max_size=400), st.integers(0, 3), st.integers(0, 3))
+@examples(200)
+def test_a_garbage_chunk_read_as_frames_is_a_clean_error_or_frames_within_its_bytes(
+    data: bytes, seq: int, expected: int
+) -> None:
+    chunk = Chunk(session="s", seq=seq, t0_us=5, t1_us=5, raw_len=len(data), codec="raw", data=data)
+    try:
+        found = list(frames_of(chunk, expected))
+    except TranscriptError:
+        return
+    assert seq == expected
+    assert sum(len(frame.data) + 3 for frame in found) <= len(data)
+    assert [frame.at_us for frame in found] == sorted(frame.at_us for frame in found)

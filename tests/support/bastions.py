@@ -16,17 +16,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
+EVERY_WAY = (*ENGINES, "stock")
+"""Both kinds of database, and SQLite with asyncssh's own way for channel data: for tests of what flows."""
+
+
 @pytest.fixture(scope="session", params=ENGINES)
 def bastion(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bastion]:
-    """A running bastion with its cluster, its record in a database of that kind."""
+    """A running bastion with its cluster, its record in a database of that kind (or one of EVERY_WAY)."""
     folder = tmp_path_factory.mktemp(f"bastion-{request.param}")
+    settings = {"BASTION_SSH_FAST_PATH": str(request.param != "stock").lower()}
     with ExitStack() as stack:
-        if request.param == "sqlite":
-            url = sqlite_url(folder / "bastion.db")
-        else:
+        if request.param == "postgresql":
             url = stack.enter_context(fresh_postgresql(request.getfixturevalue("postgresql_server")))
+        else:
+            url = sqlite_url(folder / "bastion.db")
         asyncio.run(upgrade(url))
-        yield stack.enter_context(running_bastion(folder, url))
+        yield stack.enter_context(running_bastion(folder, url, settings=settings))
 
 
 @pytest.fixture(scope="session")

@@ -11,3 +11,4 @@ class Effort:
 
     kills: int = 50
     packets: int = 10_000
+    swaps: int = 100

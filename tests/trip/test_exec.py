@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 import asyncssh
 import pytest
 
+from support.bastions import EVERY_WAY
+
 if TYPE_CHECKING:
     from support.trips import Bastion
+
+pytestmark = pytest.mark.parametrize("bastion", EVERY_WAY, indirect=True, scope="session")
 
 
 def test_output_and_errors_come_apart_with_the_status_and_nothing_of_ours(bastion: Bastion) -> None:

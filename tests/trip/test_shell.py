@@ -6,7 +6,10 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bastion.model import WindowSize
+from support.bastions import EVERY_WAY
 from support.terminal import Terminal
 from support.trips import wait_until
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from support.trips import Bastion
 
 SIZE = WindowSize(cols=101, rows=33)
+
+pytestmark = pytest.mark.parametrize("bastion", EVERY_WAY, indirect=True, scope="session")
 
 
 @contextmanager

@@ -94,7 +94,13 @@ def test_any_bytes_have_a_status_and_never_success_by_accident(data: bytes) -> N
     assert status.code != 0 or json.loads(data)["status"] == "Success"
 
 
-@given(st.binary(max_size=200))
+SIZES = st.dictionaries(
+    st.sampled_from(["Width", "Height", "width", ""]),
+    st.integers() | st.floats() | st.booleans() | st.text(max_size=5) | st.none() | st.lists(st.integers(), max_size=2),
+).map(lambda value: json.dumps(value).encode())
+
+
+@given(st.binary(max_size=200) | SIZES)
 def test_any_bytes_are_a_size_or_none(data: bytes) -> None:
     size = remotecommand.parse_resize(data)
 

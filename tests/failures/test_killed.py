@@ -1,0 +1,40 @@
+"""The whole program, killed in the middle of everything: what its next life makes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bastion.model import Outcome
+from bastion.store.orphans import REASON
+from support.faults import MOST_LOST, new_word, serving
+from support.trips import wait_until
+
+if TYPE_CHECKING:
+    from support.faults import Faulty
+
+
+def test_a_killed_bastion_loses_no_more_than_the_bound_and_its_next_start_says_so(resting: Faulty) -> None:
+    faulty, done = resting, new_word()
+    with (
+        serving(faulty) as process,
+        faulty.printing("while sleep 0.02; do echo tick; done") as ticks,
+        faulty.printing("seq 1 1000000000") as bulk,
+    ):
+        assert faulty.ssh("web.default@b", f"echo {done}").returncode == 0
+        wait_until(lambda: len(bulk.received) > 1_000_000)
+        process.kill()
+        for printing in (ticks, bulk):
+            assert printing.ended()[0] == 255
+
+    with serving(faulty):
+        assert [entry["count"] for entry in faulty.bastion.log if entry["event"] == "sessions.incomplete"] == [2]
+        for printing in (ticks, bulk):
+            ended = faulty.auditor.ended(printing.word)
+            assert (ended.end.outcome, ended.end.status) == (Outcome.BROKEN, 255)
+            assert (ended.end.complete, ended.end.reason) == (False, REASON)
+            together = min(len(ended.output), len(printing.received))
+            assert ended.output[:together] == printing.received[:together]
+            assert len(printing.received) - len(ended.output) <= MOST_LOST
+            assert {event.type for event in ended.events} == {"session.incomplete"}
+        assert faulty.auditor.ended(done).end.complete
+        faulty.is_whole()

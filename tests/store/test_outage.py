@@ -1,0 +1,129 @@
+"""What the store does when its database goes away for a moment, and when it comes back as another."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import make_url
+
+from bastion.errors import BastionError, Code
+from bastion.model import Credential
+from bastion.store import open_store
+from bastion.store.migrate import upgrade
+from bastion.store.views import Filter
+from support import records
+from support.databases import fresh_postgresql, sqlite_url
+from support.faultproxy import FaultProxy, Way, fault_proxy
+from support.faults import database_address
+from support.records import SettableClock, counted_ids
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from bastion.store import Store
+
+PATIENCE_S = 1.5
+STRANGER = Credential(kind="key", id="SHA256:nobody")
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Store]:
+    """A store that has written."""
+    async with open_store(
+        url, name="bastion-0", clock=SettableClock(), new_id=counted_ids(), timeout=PATIENCE_S
+    ) as store:
+        await store.writer.open_connection(records.connection())
+        yield store
+
+
+@pytest.fixture
+def proxied(postgresql_server: str) -> Iterator[tuple[str, FaultProxy]]:
+    """A database of PostgreSQL with all tables, through a proxy."""
+    with fresh_postgresql(postgresql_server) as url:
+        asyncio.run(upgrade(url))
+        upstream = database_address(url)
+        assert upstream is not None
+        with fault_proxy(upstream) as proxy:
+            through = make_url(url).set(host="127.0.0.1", port=proxy.port, query={})
+            yield through.render_as_string(hide_password=False), proxy
+
+
+async def test_a_write_is_tried_again_until_the_database_is_back(proxied: tuple[str, FaultProxy]) -> None:
+    url, proxy = proxied
+    async with opened(url) as store:
+        proxy.refuse()
+        proxy.cut()
+        writing = asyncio.create_task(store.writer.start_session(records.session(), None))
+        await asyncio.sleep(0.5)
+        assert not writing.done()
+
+        proxy.resume()
+        await writing
+
+        assert [one.record.id for one in await store.reader.sessions(Filter(), limit=9)] == ["sess1"]
+
+
+async def test_people_are_found_again_at_once_when_the_database_was_started_anew(
+    proxied: tuple[str, FaultProxy],
+) -> None:
+    url, proxy = proxied
+    async with opened(url) as store:
+        assert await store.access.person_of(STRANGER) is None
+        proxy.cut()
+
+        assert await store.access.person_of(STRANGER) is None
+
+
+@pytest.mark.parametrize("fault", ["hold", "swallow"])
+async def test_a_database_that_does_not_answer_is_not_waited_for_for_ever(
+    proxied: tuple[str, FaultProxy], fault: str
+) -> None:
+    url, proxy = proxied
+    async with opened(url) as store:
+        if fault == "hold":
+            proxy.hold()
+        else:
+            proxy.swallow(*Way)
+        async with asyncio.timeout(30):
+            for question in (store.access.person_of(STRANGER), store.writer.event(records.event("e1"))):
+                with pytest.raises(BastionError) as caught:
+                    await question
+                assert caught.value.code is Code.RECORD_UNAVAILABLE
+        proxy.resume()
+
+
+async def test_a_file_that_was_replaced_is_not_mistaken_for_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "bastion.db"
+    await asyncio.to_thread(lambda: asyncio.run(upgrade(sqlite_url(path))))
+    empty = Path(shutil.copy(path, tmp_path / "empty.db"))
+    async with opened(sqlite_url(path)) as store:
+        await store.writer.start_session(records.session(), None)
+        path.rename(tmp_path / "old.db")
+        (tmp_path / "bastion.db-wal").rename(tmp_path / "old.db-wal")
+        (tmp_path / "bastion.db-shm").rename(tmp_path / "old.db-shm")
+        await asyncio.to_thread(empty.rename, path)
+
+        with pytest.raises(BastionError) as caught:
+            await store.writer.end_session(records.session_end(), None)  # there is no such session there
+
+        assert caught.value.code is Code.RECORD_UNAVAILABLE
+        await store.writer.event(records.event("e1"))
+        assert [one.record.id for one in await store.reader.events(Filter(), limit=1)] == ["e1"]
+
+
+async def test_a_file_that_was_removed_is_not_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "bastion.db"
+    await asyncio.to_thread(lambda: asyncio.run(upgrade(sqlite_url(path))))
+    async with opened(sqlite_url(path)) as store:
+        path.unlink()
+
+        with pytest.raises(BastionError) as caught:
+            await store.writer.event(records.event("e1"))
+
+        assert caught.value.code is Code.RECORD_UNAVAILABLE
+        assert not path.exists()

@@ -1,0 +1,202 @@
+"""Ways in which a database fails, each really caused; used by tests/failures.
+
+An outage is a context manager: inside it the database fails, after it it is well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncpg  # type: ignore[import-untyped] # asyncpg has no types
+from sqlalchemy import make_url
+
+from support.faultproxy import Way
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.faults import Faulty
+
+Outage = Callable[["Faulty"], AbstractContextManager[None]]
+
+# --- of PostgreSQL, by the proxy before it -----------------------------------------
+
+
+@contextmanager
+def refusing(faulty: Faulty) -> Iterator[None]:
+    """Nobody is let in, and who was in is thrown out: as a server that was stopped."""
+    assert faulty.database is not None
+    faulty.database.refuse()
+    faulty.database.cut()
+    yield
+    faulty.database.resume()
+
+
+@contextmanager
+def stalling(faulty: Faulty) -> Iterator[None]:
+    """It takes what is said, and answers when it is over."""
+    assert faulty.database is not None
+    faulty.database.hold()
+    yield
+    faulty.database.resume()
+
+
+@contextmanager
+def vanished(faulty: Faulty) -> Iterator[None]:
+    """A black hole; who had a connection never hears of it again."""
+    assert faulty.database is not None
+    faulty.database.swallow(*Way)
+    yield
+    faulty.database.resume()
+
+
+# --- of PostgreSQL, by itself --------------------------------------------------------
+
+
+@contextmanager
+def tables_locked(faulty: Faulty) -> Iterator[None]:
+    """Somebody holds the tables of the record for themselves."""
+    with _asked(faulty.auditor.url, "BEGIN", "LOCK TABLE session, event, transcript_chunk IN ACCESS EXCLUSIVE MODE"):
+        yield
+
+
+@contextmanager
+def read_only(faulty: Faulty) -> Iterator[None]:
+    """As a primary that became a replica: connections end, and new ones may not write."""
+    name = make_url(faulty.auditor.url).database
+    _ask(faulty.auditor.url, f'ALTER DATABASE "{name}" SET default_transaction_read_only = on', _THROW_OUT)
+    yield
+    allow = f'ALTER DATABASE "{name}" RESET default_transaction_read_only'
+    _ask(faulty.auditor.url, "SET default_transaction_read_only = off", allow, _THROW_OUT)
+
+
+@contextmanager
+def out_of_space(faulty: Faulty) -> Iterator[None]:
+    """The error of a server whose disk is full, for each row of a session or of its transcript."""
+    _ask(
+        faulty.auditor.url,
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$",
+        *(f"CREATE TRIGGER full_disk BEFORE INSERT ON {table} EXECUTE FUNCTION full_disk()" for table in _TABLES),
+    )
+    yield
+    _ask(faulty.auditor.url, "DROP FUNCTION full_disk CASCADE")
+
+
+_THROW_OUT = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+_TABLES = ("session", "session_end", "connection", "event", "transcript_chunk")
+
+
+def _ask(url: str, *statements: str) -> None:
+    with _asked(url, *statements):
+        pass
+
+
+@contextmanager
+def _asked(url: str, *statements: str) -> Iterator[None]:
+    """Execute statements on a connection that stays open."""
+    loop = asyncio.new_event_loop()
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        connection = loop.run_until_complete(asyncpg.connect(plain))
+        try:
+            for statement in statements:
+                loop.run_until_complete(connection.execute(statement, timeout=30))
+            yield
+        finally:
+            loop.run_until_complete(connection.close())
+    finally:
+        loop.close()
+
+
+# --- of SQLite -----------------------------------------------------------------------
+
+
+@contextmanager
+def file_locked(faulty: Faulty) -> Iterator[None]:
+    """Another process writes, and does not come to an end."""
+    with closing(sqlite3.connect(path_of(faulty), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@contextmanager
+def file_moved(faulty: Faulty) -> Iterator[None]:
+    """The file has another name for a while; whoever has it open could go on writing into it."""
+    path = path_of(faulty)
+    away = path.with_name("away.db")
+    path.rename(away)
+    yield
+    assert not path.exists()  # nobody made an empty one in its place
+    away.rename(path)
+
+
+@contextmanager
+def writes_failing(faulty: Faulty) -> Iterator[None]:
+    """Each write to a file is an error, as of a broken disk: the bastion's process may not write to files."""
+    with file_size_limited(faulty.bastion.pid):
+        yield
+
+
+@contextmanager
+def disk_full(faulty: Faulty) -> Iterator[None]:
+    """Not a byte is left on the disk of the database, see `small_disk`; where that is not, as `writes_failing`."""
+    path = path_of(faulty)
+    if not path.parent.is_mount():
+        with writes_failing(faulty):
+            yield
+        return
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or the log would have room of its own
+    filler = path.with_name("filler")
+    with filler.open("wb", buffering=0) as file:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+    yield
+    filler.unlink()
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A folder with 64 MiB of room for a database, on a tmpfs; a plain folder for who may not mount one."""
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    try:
+        yield folder
+    finally:
+        if done.returncode == 0:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextmanager
+def file_size_limited(pid: int) -> Iterator[None]:
+    """Let a process write to no file beyond its first byte (EFBIG); pipes and sockets are not files."""
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def path_of(faulty: Faulty) -> Path:
+    """The file of a SQLite database."""
+    return Path(str(make_url(faulty.auditor.url).database))
