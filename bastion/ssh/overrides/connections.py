@@ -166,3 +166,6 @@ def let_go(connection: asyncssh.SSHServerConnection) -> None:
     """Take back what was put on a connection, so that it is freed as soon as it is gone."""
     for name in _PUT_ON:
         vars(connection).pop(name, None)
+    patience = vars(connection).pop("bastion_patience", None)
+    if patience is not None:
+        patience.cancel()

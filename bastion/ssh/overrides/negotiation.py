@@ -40,9 +40,10 @@ def prefer_gcm(connection: asyncssh.SSHServerConnection) -> None:
     def send_chosen_kexinit() -> None:
         if not connection._client_kexinit:
             loop.call_soon(believe_it_is_not_sent)
-            loop.call_later(PATIENCE_S, send_late)
+            changed.bastion_patience = loop.call_later(PATIENCE_S, send_late)
             return
         if not connection._session_id:
+            changed.bastion_patience.cancel()
             shared = [name for name in connection._enc_algs if name.endswith(_GCM) and _has(connection, name)]
             changed._enc_algs = shared or connection._enc_algs
         send_kexinit()
