@@ -190,30 +190,28 @@ class Connection(asyncssh.SSHServer):
 
     async def _write_down(self, visitor: Visitor) -> None:
         now = self._rooms.clock.now()
-        await self._rooms.audit.open_connection(
-            ConnectionRecord(
-                id=self._id,
-                person=visitor.person.subject,
-                credential=visitor.credential,
-                source=visitor.source,
-                client_version=str(self._conn.get_extra_info("client_version", "")),
-                opened_at=now,
-            )
+        connection = ConnectionRecord(
+            id=self._id,
+            person=visitor.person.subject,
+            credential=visitor.credential,
+            source=visitor.source,
+            client_version=str(self._conn.get_extra_info("client_version", "")),
+            opened_at=now,
         )
-        await self._rooms.audit.event(
-            AuditEvent(
-                id=self._rooms.new_id(),
-                at=now,
-                type="login.accepted",
-                outcome=Outcome.SUCCESS,
-                actor=f"person:{visitor.person.subject}",
-                person=visitor.person.subject,
-                credential=visitor.credential.id,
-                source=visitor.source.host,
-                connection=self._id,
-                login=visitor.login,
-            )
+        accepted = AuditEvent(
+            id=self._rooms.new_id(),
+            at=now,
+            type="login.accepted",
+            outcome=Outcome.SUCCESS,
+            actor=f"person:{visitor.person.subject}",
+            person=visitor.person.subject,
+            credential=visitor.credential.id,
+            source=visitor.source.host,
+            connection=self._id,
+            login=visitor.login,
         )
+        # Together, so that they share a commit.
+        await asyncio.gather(self._rooms.audit.open_connection(connection), self._rooms.audit.event(accepted))
 
     # --- channels ---
 

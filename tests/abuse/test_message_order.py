@@ -185,7 +185,7 @@ def plans(cipher: str) -> dict[str, dict[str, Plan]]:
 async def test_a19_somebody_on_the_wire_who_changes_nothing_is_not_noticed_and_strict_exchange_is_agreed(
     bastion: Bastion,
 ) -> None:
-    async with between(bastion.port) as wire:
+    async with between(bastion) as wire:
         assert await through(bastion, wire.port) == (0, b"ran\n", b"")
     assert sum(STRICT_SERVER in offer for offer in wire.offered) == 1
     assert sum(STRICT_CLIENT in offer for offer in wire.offered) == 1
@@ -195,7 +195,7 @@ async def test_a19_somebody_on_the_wire_who_changes_nothing_is_not_noticed_and_s
 @pytest.mark.parametrize("cipher", CIPHERS)
 async def test_a19_a_packet_put_in_and_one_left_out_end_the_connection(bastion: Bastion, cipher: str) -> None:
     for name, ways in plans(cipher).items():
-        async with between(bastion.port, **ways) as wire:
+        async with between(bastion, **ways) as wire:
             status, out, errors = await through(bastion, wire.port, *CIPHERS[cipher])
         assert (status, out) == (255, b""), name
         assert errors, name
@@ -241,7 +241,7 @@ async def test_a19_a_client_without_the_strict_exchange_cannot_be_truncated_eith
     bastion: Bastion, cipher: str
 ) -> None:
     """What is offered has a count of its own (GCM) or a place in a key stream (CTR), beside the sequence number."""
-    async with between(bastion.port) as wire:
+    async with between(bastion) as wire:
         assert await lets_in(bastion, wire.port, cipher)
     assert not any(STRICT_CLIENT in offer for offer in wire.offered)
     offer = next(offer for offer in wire.offered if STRICT_SERVER in offer)
@@ -249,7 +249,7 @@ async def test_a19_a_client_without_the_strict_exchange_cannot_be_truncated_eith
     assert b"-cbc" not in offer
 
     for name in ("to the server", "to the client", "to both"):
-        async with between(bastion.port, **plans(cipher)[name]) as wire:
+        async with between(bastion, **plans(cipher)[name]) as wire:
             assert not await lets_in(bastion, wire.port, cipher), name
         assert wire.inserted, name
         assert wire.dropped, name

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import pytest
 from support import outages
 from support.databases import ENGINES, fresh_postgresql, sqlite_url
 from support.faults import faulty_bastion, prepared
+from support.invariants import assert_no_traceback, assert_whole, open_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,22 +18,31 @@ if TYPE_CHECKING:
 
     from support.faults import Faulty
 
+MOST_SOCKETS = 20
+"""What a bastion that rests may hold: its listener, its pools to the database and to the API server, its signals."""
+
 
 @pytest.fixture(scope="session")
 def bastions(postgresql_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Faulty]]:
     """A bastion for each kind of database, started when it is first asked for."""
+    running: dict[str, Faulty] = {}
     with ExitStack() as stack:
 
-        @functools.cache
         def bastion_on(engine: str) -> Faulty:
-            folder = tmp_path_factory.mktemp("faulty")
-            if engine == "sqlite":
-                url = sqlite_url(stack.enter_context(outages.small_disk(folder / "disk")) / "bastion.db")
-            else:
-                url = stack.enter_context(fresh_postgresql(postgresql_server))
-            return stack.enter_context(faulty_bastion(folder, url))
+            if engine not in running:
+                folder = tmp_path_factory.mktemp("faulty")
+                if engine == "sqlite":
+                    url = sqlite_url(stack.enter_context(outages.small_disk(folder / "disk")) / "bastion.db")
+                else:
+                    url = stack.enter_context(fresh_postgresql(postgresql_server))
+                running[engine] = stack.enter_context(faulty_bastion(folder, url))
+            return running[engine]
 
         yield bastion_on
+        for one in running.values():
+            assert_whole(one.bastion)
+            assert len(open_sockets(one.bastion)) <= MOST_SOCKETS
+            assert_no_traceback(one.bastion)
 
 
 @pytest.fixture

@@ -11,8 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from support.sshpeer import own_address
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from support.trips import Bastion
 
 KEXINIT, NEWKEYS = 20, 21
 IGNORE = b"\x02\x00\x00\x00\x00"
@@ -52,13 +56,14 @@ def packet(payload: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def between(port: int, *, up: Plan | None = None, down: Plan | None = None) -> AsyncIterator[Wire]:
-    """Stand before a bastion's port. up: what is done to what the client sends; down: to what it is sent."""
+async def between(bastion: Bastion, *, up: Plan | None = None, down: Plan | None = None) -> AsyncIterator[Wire]:
+    """Stand before a bastion. up: what is done to what the client sends; down: to what it is sent."""
     wire = Wire()
     running: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        source = own_address(bastion), 0
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", bastion.port, local_addr=source)
         ways = ((reader, far_writer, up or Plan()), (far_reader, writer, down or Plan()))
         running.update(asyncio.create_task(_pass(wire, *way)) for way in ways)
 

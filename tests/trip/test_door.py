@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from support.trips import Bastion
 
 
-def offered(bastion: Bastion) -> dict[str, list[str]]:
+def offered(bastion: Bastion, *options: str) -> dict[str, list[str]]:
     """What the server proposes, by what it is for, as an ssh client sees it."""
-    done = bastion.ssh("-vv", "-o", "LogLevel=DEBUG2", "web.default@b", "true")
+    done = bastion.ssh("-vv", "-o", "LogLevel=DEBUG2", *options, "web.default@b", "true")
+    assert done.returncode == 0
     proposal = done.stderr.decode().partition("peer server KEXINIT proposal")[2]
     lines = re.findall(r"debug2: ([a-zA-Z ]+): (\S+)", proposal)
     found: dict[str, list[str]] = {}
@@ -26,7 +27,7 @@ def offered(bastion: Bastion) -> dict[str, list[str]]:
 
 
 def test_the_algorithms_are_the_good_ones_curve25519_first(bastion: Bastion) -> None:
-    proposal = offered(bastion)
+    proposal = offered(bastion, "-c", "aes128-ctr,aes256-ctr")
 
     assert proposal["KEX algorithms"][0] == "curve25519-sha256"
     assert set(proposal["KEX algorithms"]) == {
@@ -45,6 +46,10 @@ def test_the_algorithms_are_the_good_ones_curve25519_first(bastion: Bastion) -> 
     }
     assert set(proposal["MACs ctos"]) == {"hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"}
     assert proposal["compression ctos"] == ["none"]
+
+
+def test_a_client_that_has_gcm_is_offered_nothing_else(bastion: Bastion) -> None:
+    assert offered(bastion)["ciphers ctos"] == ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"]
 
 
 @pytest.mark.parametrize("principals", [(), ("-n", "web.default"), ("-n", "alice")], ids=["none", "login", "person"])
