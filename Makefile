@@ -36,6 +36,7 @@ test: .venv/installed
 	@$(call need,dbclient,dropbear-bin)
 	@$(call need,dropbearconvert,dropbear-bin)
 	@$(call need,rsync,rsync)
+	@$(call need,busybox,busybox)
 	@$(call need,kubectl,kubectl  (1.30 or newer: Debian 13 has it))
 	@$(BIN)/pytest
 

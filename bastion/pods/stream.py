@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -34,9 +35,12 @@ OUTPUT_LIMIT = 32 * 1024
 QUEUE_LIMIT = 256 * 1024
 """Bytes read ahead of the session."""
 
-PING_EVERY_S = 10.0
-SILENCE_S = 25.0
+PING_EVERY_S = 5.0
+SILENCE_S = 20.0
 """Without a frame or a pong for this long, while we are reading, the connection is dead."""
+
+MOST_UNANSWERED = 7
+"""What TCP may send again, each time after twice as long, until the peer counts as gone: for some 25 s."""
 
 READY_WITHIN_S = 30.0
 """How long a container may take from the upgrade to the ready mark."""
@@ -69,6 +73,7 @@ class WebSocketExec:
         self._room = asyncio.Event()
         self._room.set()
         self._heard = time.monotonic()
+        self._sending = 0  # writes that wait for the pod to read
         self._tasks: set[asyncio.Task[None]] = set()
         self._start(self._read(), "pod-read")
         self._start(self._ping(), "pod-ping")
@@ -175,8 +180,12 @@ class WebSocketExec:
 
     async def _frame(self, data: bytes) -> None:
         # A write that fails is no news of its own: the reader finds out why, and says so.
-        with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError):
-            await self._ws.send_bytes(data)
+        self._sending += 1
+        try:
+            with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError):
+                await self._ws.send_bytes(data)
+        finally:
+            self._sending -= 1
 
     async def _read(self) -> None:
         try:
@@ -222,13 +231,27 @@ class WebSocketExec:
     async def _ping(self) -> None:
         while self._end is None:
             await asyncio.sleep(PING_EVERY_S)
-            if not self._room.is_set():
-                self._heard = time.monotonic()  # we are not listening, so silence means nothing
+            if self._peer_is_gone():
+                self._finish(broken("the connection to the API server is dead"))
+            elif not self._room.is_set() or self._sending:
+                # We do not listen, or our pings wait behind input that the pod does not read: silence means nothing.
+                self._heard = time.monotonic()
             elif time.monotonic() - self._heard > SILENCE_S:
                 self._finish(broken(f"no answer from the API server for {SILENCE_S:.0f} s"))
             with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError, TimeoutError):
                 async with asyncio.timeout(PING_EVERY_S):
                     await self._ws.ping()
+
+    def _peer_is_gone(self) -> bool:
+        """Whether TCP hears nothing of the peer: neither that it has what was sent nor that it has no room for more."""
+        tcp = self._ws.get_extra_info("socket")
+        if tcp is None or not hasattr(socket, "TCP_INFO"):
+            return False
+        try:
+            _state, _congestion, again, probes = tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 4)
+        except OSError:
+            return True
+        return bool(again + probes >= MOST_UNANSWERED)
 
     def _put_back(self, outputs: list[Output]) -> None:
         self._queue.extendleft(reversed(outputs))

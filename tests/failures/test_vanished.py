@@ -36,7 +36,7 @@ LOST = {
     "uploading, both ways": (SINK, (Way.UP, Way.DOWN)),
 }
 
-SILENCE = b"no answer from the API server for 25 s"
+SILENCE = b"no answer from the API server for 20 s"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from kubernetes_asyncio.client import Configuration
 from bastion.errors import BastionError, Code
 from bastion.events import Exited, Input, InputClosed, Output, Resized
 from bastion.model import ExecRequest, KubeIdentity, Outcome, Pty, Stream, Target, WindowSize
+from bastion.pods import stream as pod_stream
 from bastion.pods.api import Api
 from bastion.pods.kube import KubePods
 from bastion.wire import remotecommand
@@ -135,6 +136,33 @@ async def test_a_reader_that_stops_stops_the_server(tmp_path: Path) -> None:
         await api.aclose()
 
     assert 0 < held < 512 * 1024
+
+
+async def test_a_pod_that_does_not_read_is_not_taken_for_a_dead_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pod_stream, "PING_EVERY_S", 0.1)
+    monkeypatch.setattr(pod_stream, "SILENCE_S", 0.3)
+    size = 30_000_000
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        await asyncio.sleep(1.5)  # reading nothing, for much longer than silence may last
+        taken = 0
+        while taken < size:
+            taken += len(await peer.reader.read(1 << 20))
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async with raw_exec(tmp_path, script) as server:
+        api = api_for(server)
+        async with KubePods(api).exec(TARGET, asked(), ALICE) as running:
+            for _ in range(0, size, 100_000):
+                await running.send(Input(bytes(100_000)))
+            while not isinstance(event := await running.next_event(), Exited):
+                pass
+        await api.aclose()
+
+    assert event == Exited(0, Outcome.EXITED)
 
 
 async def test_small_frames_are_joined_and_streams_keep_their_order(tmp_path: Path) -> None:
