@@ -34,7 +34,7 @@ MAX_LOSS_BYTES = 64 * 1024
 MAX_LOSS_S = 0.25
 """For how long something forwarded may not be durable before nothing more is."""
 
-CHUNK_BYTES = 64 * 1024
+CHUNK_BYTES = 256 * 1024
 """A chunk is full when it has this many encoded bytes."""
 
 FLUSH_BYTES = 32 * 1024

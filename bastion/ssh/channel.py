@@ -57,6 +57,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         self._refused_more = 0
         self._asked: Asked | None = None
         self._subsystem = ""
+        self._refused_forwards: set[str] = set()
         self._events: deque[ClientEvent] = deque()
         self._waiting = 0
         self._paused_reading = False
@@ -112,6 +113,15 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         """Take the request, to refuse it with words: a client whose request fails shows none."""
         self._subsystem = subsystem[:32]
         return True
+
+    @guarded(answer=False)
+    def forwarding_requested(self, what: str) -> bool:
+        """Refuse ssh -A, -X and -Y; each once on a channel is enough to say so."""
+        if what not in self._refused_forwards:
+            self._refused_forwards.add(what)
+            reason = f"forwarding of {what} is not offered"
+            self._refuse(Refusal(action=Action.FORWARD, rule="forwarding", reason=reason))
+        return False
 
     @guarded(answer=False)
     def break_received(self, msec: int) -> bool:

@@ -1,8 +1,8 @@
 """A server channel as a pod session needs it; made by ssh.connection.
 
-Beyond stock asyncssh: exec commands that are not UTF-8, refused env and subsystem requests that are seen, a close
-that is noticed while reading is paused, a window that counts what waits here, a send buffer that waits for
-the socket.
+Beyond stock asyncssh: exec commands that are not UTF-8, refused requests (variables, subsystems, forwarding)
+that are seen, a close that is noticed while reading is paused, a window that counts what waits here, a send
+buffer that waits for the socket.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ class Requests(Protocol):
 
     def command_requested(self, command: bytes) -> bool:
         """An exec request, with the bytes as sent; True if it is taken."""
+        ...
+
+    def forwarding_requested(self, what: str) -> bool:
+        """A client wants its agent or its display forwarded; True if it will be."""
         ...
 
     def close_received(self) -> None:
@@ -76,6 +80,16 @@ class PodChannel(SSHServerChannel[bytes]):
         name = packet.get_string()
         packet.check_end()
         return self._start_session(subsystem=name.decode("ascii", errors="backslashreplace"))
+
+    def _process_auth_agent_req_at_openssh_dot_com_request(self, packet: SSHPacket) -> bool:  # type: ignore[override]  # answered at once
+        """Stock asyncssh asks the server's options, and nobody is told."""
+        packet.check_end()
+        return self._requests.forwarding_requested("an agent")
+
+    def _process_x11_req_request(self, packet: SSHPacket) -> bool:
+        """As for an agent."""
+        del packet
+        return self._requests.forwarding_requested("a display")
 
     def _process_close(self, pkttype: int, pktid: int, packet: SSHPacket) -> None:
         """Stock asyncssh tells the session only once everything it sent has been read."""

@@ -22,6 +22,8 @@ _READ_IN: dict[Callable[..., Any], str] = {
     SSHServerChannel._process_exec_request: "be64cc45db37b0b5",
     SSHServerChannel._process_env_request: "c6847fe6051100fa",
     SSHServerChannel._process_subsystem_request: "8169245ec89aebe8",
+    SSHServerChannel._process_auth_agent_req_at_openssh_dot_com_request: "e8c6c60e423d58a6",
+    SSHServerChannel._process_x11_req_request: "9b3c4d8658c40f2d",
     SSHServerChannel._start_session: "4ef1112382d829bb",
     SSHServerChannel._process_close: "65c1f876b753b91a",
     SSHServerChannel._flush_send_buf: "3f11e9dc27c58b18",
