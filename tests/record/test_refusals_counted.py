@@ -9,40 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bastion.errors import BastionError, Code
 from bastion.model import AuditEvent, Outcome
 from bastion.refusals import EACH_MINUTE, Refusals
+from support.events import Events
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
-
-    from bastion.model import Chunk, CommandEnd, CommandRecord, ConnectionRecord, SessionEnd, SessionRecord
-
-
-class Events:
-    """Fills `ports.AuditLog` for events; fails while `broken`."""
-
-    def __init__(self) -> None:
-        self.written: list[AuditEvent] = []
-        self.broken = False
-
-    async def event(self, event: AuditEvent) -> None:
-        await asyncio.sleep(0)
-        if self.broken:
-            raise BastionError(Code.RECORD_UNAVAILABLE, "not now")
-        self.written.append(event)
-
-    async def open_connection(self, connection: ConnectionRecord) -> None:
-        raise NotImplementedError
-
-    async def start_session(self, session: SessionRecord, command: CommandRecord | None) -> None:
-        raise NotImplementedError
-
-    async def append(self, chunks: Sequence[Chunk]) -> None:
-        raise NotImplementedError
-
-    async def end_session(self, end: SessionEnd, command: CommandEnd | None) -> None:
-        raise NotImplementedError
+    from collections.abc import Coroutine
 
 
 class Clock:
