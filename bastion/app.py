@@ -87,7 +87,7 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
     ):
         closed = await store.writer.begin()
         if closed:
-            log.warning("sessions.incomplete", count=closed)
+            log.warning("sessions.incomplete", count=len(closed))
         recorder = Recorder(store.writer)
         refusals = Refusals(store.writer, clock=clock, new_id=new_id, log=log, start=tasks.start)
         trips = Trips(
@@ -101,6 +101,8 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
             log=log,
             later=tasks.start,
         )
+        for session in closed:
+            tasks.start(trips.clean_up(session), f"reap-{session.id}")
         rooms = Rooms(
             identities=store.access,
             audit=store.writer,

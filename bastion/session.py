@@ -41,6 +41,7 @@ REAP_AGAIN_S = (2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 240.0)
 
 CLOSE_WITHIN_S = 10.0
 RETRY_END_S = 2.0
+MOST_RETRY_S = 30.0
 TRIES = 15
 
 
@@ -89,6 +90,10 @@ class Trips:
             status = lifecycle.BROKEN
             client.notice("something went wrong inside the bastion; its operators find it in their log")
         client.exit(status)
+
+    async def clean_up(self, session: SessionRecord) -> None:
+        """End what a session left that an earlier life of this bastion did not close."""
+        await self._reap(session, Outcome.BROKEN)
 
     async def refuse(self, visitor: Visitor, refusal: Refusal) -> None:
         """Write down that a person was refused."""
@@ -244,7 +249,7 @@ class Trips:
                 self.log.warning("record.waits", what=what, error=str(error))
                 if error.code is Code.CONFLICT:  # there is another of it, and will be
                     return None
-            await asyncio.sleep(RETRY_END_S)
+            await asyncio.sleep(min(RETRY_END_S * tried, MOST_RETRY_S))
         return None
 
     async def _reap(self, session: SessionRecord, outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ from bastion.ssh.channel import SessionChannel
 from bastion.ssh.doorkeeper import TurnedAway
 from bastion.ssh.guard import guarded, guarded_async
 from bastion.ssh.refused import Cause
-from bastion.trip import Refusal, Stamp, Visitor
+from bastion.trip import Refusal, Stamp, Visitor, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -181,7 +181,9 @@ class Connection(asyncssh.SSHServer):
         try:
             await self._write_down(visitor)
         except BastionError as error:
-            self._rooms.log.error("login.unrecorded", error=str(error))
+            self._rooms.log.error(
+                "login.unrecorded", person=visitor.person.subject, source=visitor.source.host, error=str(error)
+            )
             self._unrecorded = error
         except Exception:
             self._rooms.log.exception("login.bug")
@@ -301,6 +303,7 @@ class Connection(asyncssh.SSHServer):
             else:
                 channel.notice(self._unrecorded.user_message)
                 channel.exit(lifecycle.DENIED)
+                await self._rooms.trips.refuse(visitor, refusal_of(asked.action, self._unrecorded))
         finally:
             self._channels.discard(channel)
 

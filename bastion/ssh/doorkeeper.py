@@ -84,7 +84,7 @@ class Doorkeeper:
         if source is not None:
             wait = self._penalised.seconds_left(source, self._clock.monotonic())
             if wait > 0:
-                return TurnedAway(rule="penalty", reason=f"failed logins: try again in {wait:.0f} s")
+                return TurnedAway(rule="penalty", reason=f"too many failed logins or none: try again in {wait:.0f} s")
             if self._held_by[source] >= self._rules.per_source:
                 return TurnedAway(rule="max-startups-per-source", reason="too many logins at once from this address")
         refused = self._rules.max_startups.refused(self._held)

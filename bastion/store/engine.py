@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from sqlalchemy import create_engine, event, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from bastion.errors import BastionError, Code
@@ -33,7 +33,7 @@ _POSTGRESQL = {
     "tcp_keepalives_interval": "5",
 }
 
-_FILE, _FILES = "bastion file", "bastion files"  # what a connection to SQLite remembers: a path, and what was there
+_LOG = "bastion log"  # which file a connection's write-ahead log was
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -74,14 +74,15 @@ def open_engine(url: str) -> AsyncEngine:
     """Connections to a database that exists; nothing is connected yet.
 
     SQLite: WAL, synchronous=FULL (a commit is on the disk), foreign keys, 5 s
-    of patience with other writers; a file that was moved, removed or replaced is not written to.
+    of patience with other writers; a file that was moved, removed or replaced is not written to:
+    every transaction fails until the one that was opened is back, or the program starts anew.
     Raises BastionError(INVALID).
     """
     parsed = parse_url(url)
     if is_sqlite(parsed):
         _check_file(Path(str(parsed.database)))
         engine = create_async_engine(parsed, hide_parameters=True)
-        _listen(engine.sync_engine)
+        _listen(engine.sync_engine, str(parsed.database))
         return engine
     return create_async_engine(
         parsed,
@@ -93,14 +94,30 @@ def open_engine(url: str) -> AsyncEngine:
 def open_blocking_sqlite(url: URL) -> Engine:
     """One connection to a SQLite file that `open_engine` found, for one thread."""
     engine = create_engine(url.set(drivername="sqlite"), hide_parameters=True, pool_size=1, max_overflow=0)
-    _listen(engine)
+    _listen(engine, str(url.database))
     return engine
 
 
-def _listen(engine: Engine) -> None:
-    event.listen(engine, "do_connect", _open_sqlite)
+def _listen(engine: Engine, path: str) -> None:
+    file = _identity(path)
+
+    def open_it(_dialect: object, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+        del record
+        if _identity(path) != file:
+            raise OSError(f"{path} is not the file that was opened")
+        arguments[0] = f"file:{quote(path)}?mode=rw"  # one that is gone is not made anew, empty
+        options["uri"] = True
+
+    def check(_connection: object, record: Any, _proxy: object) -> None:
+        # SQLite goes on writing into a file that has no name any more, where nobody would ever find the record.
+        log, now = record.info.get(_LOG), _identity(f"{path}-wal")
+        if _identity(path) != file or (log is not None and now != log):
+            raise OSError(f"{path} is not the file that was opened")
+        record.info[_LOG] = now
+
+    event.listen(engine, "do_connect", open_it)
     event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "checkout", _check_sqlite)
+    event.listen(engine, "checkout", check)
     event.listen(engine, "begin", _begin_sqlite)
 
 
@@ -113,13 +130,7 @@ def _check_file(path: Path) -> None:
         raise BastionError(Code.INVALID, f"There is no database at {path}: create it with `bastion db upgrade`.")
 
 
-def _open_sqlite(_dialect: object, record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
-    record.info[_FILE] = arguments[0]
-    arguments[0] = f"file:{quote(arguments[0])}?mode=rw"  # one that is gone is not made anew, empty
-    options["uri"] = True
-
-
-def _prepare_sqlite(connection: Any, record: Any) -> None:
+def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # transactions begin in _begin_sqlite and not where the driver thinks best
     cursor = connection.cursor()
     for pragma in (
@@ -132,26 +143,15 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-    record.info[_FILES] = _identities(record.info[_FILE])
 
 
-def _check_sqlite(_connection: object, record: Any, _proxy: object) -> None:
-    # SQLite goes on writing into a file that has no name any more, where nobody would ever find the record.
-    if _identities(record.info[_FILE]) != record.info[_FILES]:
-        raise DisconnectionError(f"{record.info[_FILE]} is not the file that was opened")
-
-
-def _identities(path: str) -> list[tuple[int, int] | None]:
-    """Which files a database and its log are; None for one that is not there."""
-    found: list[tuple[int, int] | None] = []
-    for name in (path, f"{path}-wal"):
-        try:
-            status = os.stat(name)  # noqa: PTH116 - asked for every transaction, and a Path costs more than the answer
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_dev, status.st_ino))
-    return found
+def _identity(path: str) -> tuple[int, int] | None:
+    """Which file that is; None if there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - asked for every transaction, and a Path costs more than the answer
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _begin_sqlite(connection: Connection) -> None:

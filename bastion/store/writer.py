@@ -112,10 +112,10 @@ class Writer:
         self._transactions = Transactions(engine, writer=self.id, started=self._started, timeout=timeout)
         self._task = asyncio.create_task(self._run(), name=f"writer {name}")
 
-    async def begin(self) -> int:
+    async def begin(self) -> list[SessionRecord]:
         """Begin the chain of events, and close the sessions that an earlier life of this name left open.
 
-        Returns how many those were. For a process that serves; others begin with their first event.
+        Returns those. For a process that serves; others begin with their first event.
         Raises BastionError: CONFLICT if another process of that name is alive, RECORD_UNAVAILABLE.
         """
         if not self._begun:
@@ -130,7 +130,7 @@ class Writer:
         for orphan in orphans:
             told = orphan.event(self._new_id(), self._clock.now())
             await self._submit((*orphan.rows, event_row(told, writer=self.id)))
-        return len(orphans)
+        return [orphan.session for orphan in orphans]
 
     async def close(self) -> None:
         """Write what is waiting, within the timeout, and stop; what could not be written fails its callers."""

@@ -98,9 +98,9 @@ async def test_a_source_that_keeps_failing_is_turned_away_for_a_while_and_nobody
         denied += 1
     status, _, said = await ssh(bastion, address, "-v", "-o", "LogLevel=DEBUG1", "web.default@b", "true")
 
-    assert 3 <= denied <= 5  # 5 s each, of which some pass meanwhile, bite from 15 s on
+    assert denied >= 3  # 5 s each, of which some pass meanwhile, bite from 15 s on
     assert status == 255
-    assert re.search(r"bastion: failed logins: try again in [12][0-9] s", said)
+    assert re.search(r"bastion: too many failed logins or none: try again in [12][0-9] s", said)
     assert (await event(bastion, type="connection.refused", source=address))["rule"] == "penalty"
     assert await gets_in(bastion)
 

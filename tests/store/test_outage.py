@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from bastion.errors import BastionError, Code
+from bastion.integrity import Verifier
 from bastion.model import Credential
 from bastion.store import open_store
 from bastion.store.migrate import upgrade
@@ -97,23 +98,39 @@ async def test_a_database_that_does_not_answer_is_not_waited_for_for_ever(
         proxy.resume()
 
 
-async def test_a_file_that_was_replaced_is_not_mistaken_for_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "bastion.db"
+@pytest.mark.parametrize("with_its_log", [True, False])
+async def test_a_file_that_was_replaced_is_not_written_to_until_the_old_one_is_back(
+    tmp_path: Path,
+    with_its_log: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    path, log, old = tmp_path / "bastion.db", tmp_path / "bastion.db-wal", tmp_path / "old.db"
     await asyncio.to_thread(lambda: asyncio.run(upgrade(sqlite_url(path))))
     empty = Path(shutil.copy(path, tmp_path / "empty.db"))
     async with opened(sqlite_url(path)) as store:
-        await store.writer.start_session(records.session(), None)
-        path.rename(tmp_path / "old.db")
-        (tmp_path / "bastion.db-wal").rename(tmp_path / "old.db-wal")
-        (tmp_path / "bastion.db-shm").rename(tmp_path / "old.db-shm")
+        await store.writer.event(records.event("e1"))
+        path.rename(old)
+        if with_its_log:
+            log.rename(tmp_path / "old.db-wal")
         await asyncio.to_thread(empty.rename, path)
 
-        with pytest.raises(BastionError) as caught:
-            await store.writer.end_session(records.session_end(), None)  # there is no such session there
+        for id_ in ("e2", "e3"):
+            with pytest.raises(BastionError) as caught:
+                await store.writer.event(records.event(id_))
+            assert caught.value.code is Code.RECORD_UNAVAILABLE
+        with pytest.raises(BastionError):
+            await store.access.person_of(STRANGER)
 
-        assert caught.value.code is Code.RECORD_UNAVAILABLE
-        await store.writer.event(records.event("e1"))
-        assert [one.record.id for one in await store.reader.events(Filter(), limit=1)] == ["e1"]
+        old.rename(path)
+        if with_its_log:
+            (tmp_path / "old.db-wal").rename(log)
+        await store.writer.event(records.event("e4"))
+        kept = {one.record.id for one in await store.reader.events(Filter(), limit=9)}
+        assert {"e1", "e4"} <= kept
+        (writer,) = await store.reader.writers()
+        verifier = Verifier(writer)
+        async for link in store.reader.writer_chain(writer):
+            verifier.add(link)
+        assert verifier.verdict().intact
 
 
 async def test_a_file_that_was_removed_is_not_made_anew(tmp_path: Path) -> None:

@@ -29,11 +29,13 @@ def test_a_running_session_is_held_and_then_ended_and_nobody_new_comes_in(own_ba
         other.execute("BEGIN EXCLUSIVE")
 
         refused = bastion.ssh(*master, "web.default@b", "echo ran")
+        newcomer = bastion.ssh("web.default@b", "echo new")
         output, errors = ssh.communicate(timeout=30)
 
         assert refused.returncode == 254
         assert refused.stdout == b""
         assert b"record cannot be kept" in refused.stderr
+        assert (newcomer.returncode, newcomer.stdout) == (254, b"")
         assert ssh.returncode == 254
         assert errors == LOST
         assert len(output) <= 65536
@@ -46,4 +48,11 @@ def test_a_running_session_is_held_and_then_ended_and_nobody_new_comes_in(own_ba
         lambda: [one for one in bastion.audit("sessions", "--limit", "10") if one["outcome"] == "unrecorded"]
     )
     assert [(one["status"], one["complete"]) for one in ended] == [(254, False)]
-    assert not [one for one in bastion.audit("commands", "--limit", "10") if one["text"] == "echo ran"]
+    assert not [one for one in bastion.audit("commands", "--limit", "10") if one["text"] in {"echo ran", "echo new"}]
+    wait_until(lambda: refused_from(bastion) >= 2)  # both are in the record, now that there is one
+
+
+def refused_from(bastion: Bastion) -> int:
+    """How many refusals the events tell of."""
+    denied = [one for one in bastion.audit("events", "--limit", "50") if one["outcome"] == "denied"]
+    return sum(int(one["detail"].get("count", 1)) for one in denied)

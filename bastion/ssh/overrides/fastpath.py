@@ -104,7 +104,7 @@ class Sender:
         while channel._send_buf and channel._send_window and self._applies():
             packets += self._packet(channel, *self._piece(channel))
         if packets:
-            cast("Any", self._conn._transport).writelines(packets)
+            self._conn._send(b"".join(packets))  # not writelines, which in some Pythons tells nobody of a full socket
 
     def _applies(self) -> bool:
         conn = self._conn
