@@ -77,19 +77,19 @@ class SshSettings(_Group):
     host_key: Path | None = None
     """File of the host's private key, required to serve. Never made on the fly: clients must find it unchanged."""
 
-    login_timeout_s: _Seconds = 30
+    login_timeout_s: Annotated[_Seconds, Field(le=3600)] = 30
     """Seconds until a connection that has not authenticated is closed. Short: strangers hold it for nothing."""
 
-    keepalive_interval_s: _Seconds = 15
+    keepalive_interval_s: Annotated[_Seconds, Field(le=3600)] = 15
     """Seconds of silence after which a client is asked whether it is there."""
 
-    keepalive_count: Annotated[int, Field(ge=1)] = 3
+    keepalive_count: Annotated[int, Field(ge=1, le=100)] = 3
     """Questions that may go unanswered; at the next a client is gone, so after 60 s of silence with 15 s each."""
 
-    max_auth_tries: Annotated[int, Field(ge=1)] = 6
+    max_auth_tries: Annotated[int, Field(ge=1, le=10_000)] = 6
     """Failed attempts, of whatever kind, after which a connection is closed; what OpenSSH allows."""
 
-    max_channels: Annotated[int, Field(ge=1)] = 10
+    max_channels: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Sessions that one connection may have open at once; what OpenSSH allows (MaxSessions)."""
 
     max_startups: Annotated[str, _read_by(admission.parse_max_startups)] = "10:30:100"
@@ -245,4 +245,4 @@ def _problems(error: ValidationError, where: Mapping[str, str]) -> Iterable[str]
 
 def _lower(message: Any) -> str:
     text = str(message).removeprefix("Value error, ")
-    return text[:1].lower() + text[1:]
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]

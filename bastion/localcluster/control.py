@@ -6,6 +6,7 @@ JSON lines, one answer for each request: `{"ok": true, …}` or `{"ok": false, "
     {"do": "hold", "pod": "default/web", "seconds": 2}        let nothing pass on them for a while
     {"do": "crash", "pod": "default/web", "container": "web"} kill the container's main process
     {"do": "ps"}                                              every process that a stream started
+    {"do": "execs"}                                           how each command began that was ever started
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Control:
             "hold": self._hold,
             "crash": self._crash,
             "ps": self._ps,
+            "execs": self._begun,
         }
 
     async def listen(self, directory: Path) -> asyncio.Server:
@@ -102,6 +104,10 @@ class Control:
                 for one in self._runtime.processes()
             ]
         }
+
+    async def _begun(self, request: dict[str, Any]) -> dict[str, Any]:
+        del request
+        return {"execs": [{"pod": f"{name.namespace}/{name.pod}", "argv": argv} for name, argv in self._execs.begun]}
 
     def _streams(self, request: dict[str, Any]) -> Iterable[Connection]:
         return self._execs.streams(*_pod(request))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     from bastion.localcluster.connection import Connection
     from bastion.localcluster.http import Request
     from bastion.localcluster.mains import Main
-    from bastion.localcluster.process import Stdio
+    from bastion.localcluster.process import Process, Stdio
     from bastion.localcluster.runtime import ContainerName, Runtime
     from bastion.localcluster.subprotocols import Subprotocol
+
+_REMEMBERED, _ARGUMENTS, _SHOWN = 10_000, 6, 100  # commands that were begun: how many, how much of each
 
 _FAILED = 'error executing command in container: failed to exec in container: failed to start exec "{}": {}'
 _RUNTIME = "OCI runtime exec failed: exec failed: unable to start container process: {}"
@@ -68,6 +72,7 @@ class Execs:
     """Serves exec and attach streams, and knows which are open.
 
     known: the subprotocols this server speaks. new_exec_id: 64 hexadecimal digits.
+    begun: the beginnings of the last commands that were begun, and where.
     """
 
     def __init__(self, runtime: Runtime, known: Sequence[Subprotocol], new_exec_id: Callable[[], str]) -> None:
@@ -75,6 +80,7 @@ class Execs:
         self._known = known
         self._new_exec_id = new_exec_id
         self._open: dict[Connection, ContainerName] = {}
+        self.begun: deque[tuple[ContainerName, tuple[str, ...]]] = deque(maxlen=_REMEMBERED)
         self._left_alone: set[asyncio.Task[None]] = set()
 
     def streams(self, namespace: str, pod: str) -> Iterable[Connection]:
@@ -97,13 +103,12 @@ class Execs:
     async def exec(self, request: Request, connection: Connection, name: ContainerName, image: str) -> None:
         """Upgrade, run a command and finish the connection. Raises ApiError before the upgrade."""
         options = parse_options(request)
-        await self._serve(
-            request,
-            connection,
-            name,
-            options,
-            lambda: self._runtime.start(name, image, options.argv, tty=options.tty),
-        )
+
+        def start() -> Process:
+            self.begun.append((name, tuple(os.fsdecode(part)[:_SHOWN] for part in options.argv[:_ARGUMENTS])))
+            return self._runtime.start(name, image, options.argv, tty=options.tty)
+
+        await self._serve(request, connection, name, options, start)
 
     async def attach(self, request: Request, connection: Connection, name: ContainerName, main: Main) -> None:
         """Upgrade, and share the main process of a container until it ends. Raises ApiError before the upgrade."""

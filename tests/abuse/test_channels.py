@@ -12,7 +12,7 @@ import pytest
 from asyncssh.constants import MSG_REQUEST_FAILURE
 from asyncssh.packet import Boolean, String, UInt32
 
-from support.invariants import assert_whole, now
+from support.invariants import assert_whole, now, sessions_begun
 from support.sshpeer import connected, open_channel, pty_request
 from support.traces import listeners, sessions_of, source_of, word
 from support.trips import PATIENCE_S, started, wait_until
@@ -327,3 +327,9 @@ async def test_a06_unknown_and_malformed_requests_cost_the_one_who_sends_them_al
         bystander.end_input()
         assert (await bystander.wait())[2] == 0
     assert_whole(bastion)
+
+
+def test_what_the_cluster_was_asked_to_run_is_seen(bastion: Bastion) -> None:
+    """Without which the invariants could not fail."""
+    bastion.ssh("web.default@b", "true")
+    assert bastion.last_session()["id"] in sessions_begun(bastion)

@@ -52,6 +52,11 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
         ("log: {level: info}\nssh:\n  prot: 22", "bastion.yaml:3: unknown key 'prot' in ssh; did you mean 'port'?"),
         ("ssh:\n  port: x", "bastion.yaml:2: ssh.port: input should be a valid integer"),
         ("ssh: {port: 65536}", "bastion.yaml:1: ssh.port: input should be less than or equal to 65535"),
+        (
+            "ssh: {login_timeout_s: 1e300}",
+            "bastion.yaml:1: ssh.login_timeout_s: input should be less than or equal to 3600",
+        ),
+        ("ssh: {max_startups: '10:0:5'}", "bastion.yaml:1: ssh.max_startups: FULL must be"),
         ("ssh: {login_timeout_s: .inf}", "bastion.yaml:1: ssh.login_timeout_s: input should be a valid number"),
         ("recording: {timeout_s: 0}", "bastion.yaml:1: recording.timeout_s: input should be greater than 0"),
         ("log: {level: loud}", "bastion.yaml:1: log.level: input should be 'debug', 'info', 'warning' or 'error'"),
