@@ -41,7 +41,6 @@ REAP_AGAIN_S = (2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 240.0)
 
 CLOSE_WITHIN_S = 10.0
 RETRY_END_S = 2.0
-MOST_RETRY_S = 30.0
 TRIES = 15
 
 
@@ -246,10 +245,11 @@ class Trips:
             try:
                 return await write()
             except BastionError as error:
-                self.log.warning("record.waits", what=what, error=str(error))
+                if tried % TRIES == 1:  # the first, and two in a minute
+                    self.log.warning("record.waits", what=what, tried=tried, error=str(error))
                 if error.code is Code.CONFLICT:  # there is another of it, and will be
                     return None
-            await asyncio.sleep(min(RETRY_END_S * tried, MOST_RETRY_S))
+            await asyncio.sleep(RETRY_END_S)
         return None
 
     async def _reap(self, session: SessionRecord, outcome: Outcome) -> None:
