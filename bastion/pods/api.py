@@ -40,7 +40,7 @@ CONNECT_TIMEOUT_S = 15.0
 REQUEST_TIMEOUT_S = 15.0
 """The same for a request with its answer."""
 
-SSLProtocol.max_size = 48 * 1024  # asyncio's own is 256 KiB
+SSLProtocol.max_size = 24 * 1024  # asyncio's own is 256 KiB
 # Each TLS connection holds a buffer of this size for as long as it lives, and idle sessions are many; nor should
 # one busy pod keep everybody else waiting for as long as it takes to decrypt and pass on a quarter of a megabyte.
 
