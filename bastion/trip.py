@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypedDict
 
@@ -166,19 +166,26 @@ def refusal_of(action: str, error: BastionError) -> Refusal:
     return Refusal(action=action, rule=str(error.code), reason=error.user_message, outcome=outcome)
 
 
-def refused(visitor: Visitor, refusal: Refusal, stamp: Stamp) -> AuditEvent:
-    """The event of a refusal."""
+def event_of(visitor: Visitor, stamp: Stamp, kind: str, outcome: Outcome) -> AuditEvent:
+    """An event that a visitor caused; its particulars are put in by whoever tells of it."""
     return AuditEvent(
         id=stamp.id,
         at=stamp.at,
-        type="session.refused",
-        outcome=refusal.outcome,
+        type=kind,
+        outcome=outcome,
         actor=f"person:{visitor.person.subject}",
         person=visitor.person.subject,
         credential=visitor.credential.id,
         source=visitor.source.host,
         connection=visitor.connection,
         login=visitor.login,
+    )
+
+
+def refused(visitor: Visitor, refusal: Refusal, stamp: Stamp) -> AuditEvent:
+    """The event of a refusal."""
+    return replace(
+        event_of(visitor, stamp, "session.refused", refusal.outcome),
         action=refusal.action,
         rule=refusal.rule,
         reason=refusal.reason,

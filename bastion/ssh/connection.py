@@ -15,14 +15,14 @@ import asyncssh
 
 from bastion import lifecycle
 from bastion.errors import BastionError, Code
-from bastion.model import Action, AuditEvent, ConnectionRecord, Credential, Outcome, Person, Source
+from bastion.model import Action, ConnectionRecord, Credential, Outcome, Person, Source
 from bastion.ssh import overrides, refused
 from bastion.ssh.attempts import Attempts
 from bastion.ssh.channel import SessionChannel
 from bastion.ssh.doorkeeper import TurnedAway
 from bastion.ssh.guard import guarded, guarded_async
 from bastion.ssh.refused import Cause
-from bastion.trip import Refusal, Stamp, Visitor, refusal_of
+from bastion.trip import Refusal, Stamp, Visitor, event_of, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -191,27 +191,16 @@ class Connection(asyncssh.SSHServer):
         self._written.set()
 
     async def _write_down(self, visitor: Visitor) -> None:
-        now = self._rooms.clock.now()
+        stamp = self._stamp()
         connection = ConnectionRecord(
             id=self._id,
             person=visitor.person.subject,
             credential=visitor.credential,
             source=visitor.source,
             client_version=str(self._conn.get_extra_info("client_version", "")),
-            opened_at=now,
+            opened_at=stamp.at,
         )
-        accepted = AuditEvent(
-            id=self._rooms.new_id(),
-            at=now,
-            type="login.accepted",
-            outcome=Outcome.SUCCESS,
-            actor=f"person:{visitor.person.subject}",
-            person=visitor.person.subject,
-            credential=visitor.credential.id,
-            source=visitor.source.host,
-            connection=self._id,
-            login=visitor.login,
-        )
+        accepted = event_of(visitor, stamp, "login.accepted", Outcome.SUCCESS)
         # Together, so that they share a commit.
         await asyncio.gather(self._rooms.audit.open_connection(connection), self._rooms.audit.event(accepted))
 

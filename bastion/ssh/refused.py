@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from bastion.admission import Ending
 from bastion.model import AuditEvent, Outcome
+from bastion.trip import event_of
 
 if TYPE_CHECKING:
     from bastion.model import Source
@@ -93,17 +94,8 @@ def _why(attempts: Attempts, loss: Loss) -> tuple[str, str]:
 
 def channel(stamp: Stamp, visitor: Visitor, most: int) -> AuditEvent:
     """A session beyond the most that one connection may have."""
-    return AuditEvent(
-        id=stamp.id,
-        at=stamp.at,
-        type="channel.refused",
-        outcome=Outcome.DENIED,
-        actor=f"person:{visitor.person.subject}",
-        person=visitor.person.subject,
-        credential=visitor.credential.id,
-        source=visitor.source.host,
-        connection=visitor.connection,
-        login=visitor.login,
+    return replace(
+        event_of(visitor, stamp, "channel.refused", Outcome.DENIED),
         rule="max-channels",
         reason=f"no more than {most} sessions on one connection",
     )
@@ -111,17 +103,9 @@ def channel(stamp: Stamp, visitor: Visitor, most: int) -> AuditEvent:
 
 def unanswered(stamp: Stamp, visitor: Visitor) -> AuditEvent:
     """A connection whose client answered no keepalive any more."""
-    return AuditEvent(
-        id=stamp.id,
-        at=stamp.at,
-        type="connection.lost",
-        outcome=Outcome.FAILED,
+    return replace(
+        event_of(visitor, stamp, "connection.lost", Outcome.FAILED),
         actor="system",
-        person=visitor.person.subject,
-        credential=visitor.credential.id,
-        source=visitor.source.host,
-        connection=visitor.connection,
-        login=visitor.login,
         rule="keepalive",
         reason="the client did not answer any more",
     )

@@ -85,9 +85,9 @@ class Transactions:
         """Put the groups' rows at the ends of their chains; returns the sessions that end with them."""
         links: dict[Table, list[dict[str, Fact]]] = {table: [] for table in schema.EVIDENCE}
         for group in groups:
-            if careful and group.change is not None and _is_there(on, group.rows[0]):
-                continue  # it was made, and told of, by a transaction whose answer was lost
             if group.change is not None:
+                if careful and _is_there(on, group.rows[0]):
+                    continue  # it was made, and told of, by a transaction whose answer was lost
                 group.change(on)
             for row in group.rows:
                 if careful and _is_there(on, row):

@@ -16,7 +16,7 @@ from support.rawclient import BINARY, Ending, Frame, RawClient, bearer, connect
 
 if TYPE_CHECKING:
     from support.cluster import Cluster
-    from support.rawclient import Query
+    from support.rawclient import Answer, Query
 
 RECORDINGS = Path(__file__).parent.parent / "data" / "kube-wire"
 EXECS = sorted(path.stem for path in RECORDINGS.glob("exec-*.json") if path.stem != "exec-ephemeral")
@@ -107,16 +107,23 @@ def seen_event(event: dict[str, Any]) -> Any:
             return kind, seen_by_a_client(value)
 
 
+async def upgraded(client: RawClient, name: str, recorded: dict[str, Any], cluster: Cluster) -> Answer:
+    """The answer to a recorded upgrade, whose status and subprotocol are those that were recorded."""
+    request, expected = recorded["request"], recorded["response"]
+    answer = await client.upgrade(
+        request["path"], query_of(request), headers_of(name, request, cluster), request["subprotocols"]
+    )
+    assert answer.status == expected["status"]
+    assert answer.headers.get("sec-websocket-protocol") == expected.get("subprotocol")
+    return answer
+
+
 @pytest.mark.parametrize("name", FORWARDS)
 async def test_a_port_forward_is_the_recorded_one(name: str, cluster: Cluster) -> None:
     recorded = load(name)
-    request, expected = recorded["request"], recorded["response"]
+    expected = recorded["response"]
     async with connect(cluster) as client:
-        answer = await client.upgrade(
-            request["path"], query_of(request), headers_of(name, request, cluster), request["subprotocols"]
-        )
-        assert answer.status == expected["status"]
-        assert answer.headers.get("sec-websocket-protocol") == expected.get("subprotocol")
+        answer = await upgraded(client, name, recorded, cluster)
         if answer.status != 101:
             assert_headers(answer.headers, expected)
             assert answer.body.decode() == expected["text"]
@@ -211,13 +218,9 @@ def seen_ephemeral(pod: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("name", EXECS)
 async def test_an_exec_is_the_recorded_one(name: str, cluster: Cluster) -> None:
     recorded = load(name)
-    request, expected = recorded["request"], recorded["response"]
+    expected = recorded["response"]
     async with connect(cluster) as client:
-        answer = await client.upgrade(
-            request["path"], query_of(request), headers_of(name, request, cluster), request["subprotocols"]
-        )
-        assert answer.status == expected["status"]
-        assert answer.headers.get("sec-websocket-protocol") == expected.get("subprotocol")
+        answer = await upgraded(client, name, recorded, cluster)
         if answer.status == 101:
             await assert_conversation(client, recorded)
             return

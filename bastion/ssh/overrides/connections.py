@@ -1,11 +1,11 @@
 """What a connection needs beyond stock asyncssh; put on each by ssh.connection, and taken back when it is gone.
 
-hold_when_full      asyncssh ignores a full socket, so a client with a big window that stops reading would be
-buffered without bound; channels have the other half
-bound_reading       the same for answers to what a client asks and does not read, and a bound for the time that
-everybody waits while one client's packets are worked through
-one_exchange_before_login, tell_of_tries, turn_away, loss
-limits before anybody is known: key exchanges, attempts, connections, time
+- hold_when_full: asyncssh ignores a full socket, so a client with a big window that stops reading would be buffered
+  without bound; channels have the other half.
+- bound_reading: the same for answers to what a client asks and does not read, and a bound for the time that everybody
+  waits while one client's packets are worked through.
+- one_exchange_before_login, tell_of_tries, turn_away, loss: limits before anybody is known, on key exchanges, attempts,
+  connections and time.
 """
 
 from __future__ import annotations
