@@ -1,0 +1,211 @@
+"""What is known of a pod and of a workload, as values made from the API's JSON (pure); used by pods and console.
+
+Only what a decision, a listing or an explanation needs is kept: a catalogue
+holds ten thousand of these. Field names follow the API (core/v1 Pod).
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    Object = Mapping[str, Any]
+    """What the API serves, as its JSON."""
+
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+
+
+class ContainerKind(StrEnum):
+    """The three lists of containers in a pod's spec."""
+
+    REGULAR = "container"
+    INIT = "init container"
+    EPHEMERAL = "ephemeral container"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terminated:
+    """How a run of a container ended: `state.terminated` or `lastState.terminated`."""
+
+    reason: str
+    exit_code: int
+    message: str = ""
+    container_id: str = ""
+    """Which run it was, the runtime's id; "" if it never began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerFacts:
+    """One container at a moment.
+
+    container_id: of the present run, "" before the first; another id is another run.
+    waiting: the reason it waits for ("CrashLoopBackOff"), "" if it does not; waiting_message goes with it.
+    ended, last_ended: how this run, and the one before, ended.
+    """
+
+    name: str
+    kind: ContainerKind
+    image: str = ""
+    running: bool = False
+    ready: bool = False
+    container_id: str = ""
+    restarts: int = 0
+    waiting: str = ""
+    waiting_message: str = ""
+    ended: Terminated | None = None
+    last_ended: Terminated | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """The controller of a pod or of a ReplicaSet; kind is `ReplicaSet`, `StatefulSet` and so on."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodFacts:
+    """A pod at a moment.
+
+    created: `creationTimestamp` as it came, RFC 3339 in UTC, so it sorts by time.
+    phase, reason, message: of its status ("Failed", "Evicted", "The node was low on resource: memory.").
+    deleting: it has a deletionTimestamp.
+    default_container: what its annotation names, "" without one.
+    version: `resourceVersion`.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    created: str = ""
+    version: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    node: str = ""
+    owner: Owner | None = None
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    deleting: bool = False
+    ready: bool = False
+    default_container: str = ""
+    containers: tuple[ContainerFacts, ...] = ()
+
+    def container(self, name: str) -> ContainerFacts | None:
+        """The container of that name, of whichever kind."""
+        return next((one for one in self.containers if one.name == name), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadFacts:
+    """A Deployment, StatefulSet, DaemonSet, Job or ReplicaSet: enough to go from its name to its pods.
+
+    kind: as logins say it: "deploy", "sts", "ds", "job", and "rs", which no login says.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    created: str = ""
+    owner: Owner | None = None
+
+
+def pod_facts(pod: Object) -> PodFacts:
+    """The facts of a pod, from its JSON."""
+    metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    return PodFacts(
+        namespace=_shared(metadata["namespace"]),
+        name=str(metadata["name"]),
+        uid=str(metadata["uid"]),
+        created=str(metadata.get("creationTimestamp") or ""),
+        version=str(metadata.get("resourceVersion") or ""),
+        labels={_shared(key): _shared(value) for key, value in (metadata.get("labels") or {}).items()},
+        node=_shared(spec.get("nodeName") or ""),
+        owner=_owner(metadata),
+        phase=_shared(status.get("phase") or ""),
+        reason=_shared(status.get("reason") or ""),
+        message=str(status.get("message") or ""),
+        deleting=metadata.get("deletionTimestamp") is not None,
+        ready=any(
+            condition.get("type") == "Ready" and condition.get("status") == "True"
+            for condition in status.get("conditions") or ()
+        ),
+        default_container=_shared((metadata.get("annotations") or {}).get(DEFAULT_CONTAINER) or ""),
+        containers=tuple(_containers(spec, status)),
+    )
+
+
+def workload_facts(kind: str, item: Object) -> WorkloadFacts:
+    """The facts of a workload, from its JSON; `kind` as logins say it."""
+    metadata = item["metadata"]
+    return WorkloadFacts(
+        kind=kind,
+        namespace=_shared(metadata["namespace"]),
+        name=str(metadata["name"]),
+        uid=str(metadata["uid"]),
+        created=str(metadata.get("creationTimestamp") or ""),
+        owner=_owner(metadata),
+    )
+
+
+_LISTS = (
+    (ContainerKind.REGULAR, "containers", "containerStatuses"),
+    (ContainerKind.INIT, "initContainers", "initContainerStatuses"),
+    (ContainerKind.EPHEMERAL, "ephemeralContainers", "ephemeralContainerStatuses"),
+)
+
+
+def _containers(spec: Object, status: Object) -> Iterator[ContainerFacts]:
+    for kind, specs, statuses in _LISTS:
+        known = {one["name"]: one for one in status.get(statuses) or ()}
+        for one in spec.get(specs) or ():
+            yield _container(kind, one, known.get(one["name"], {}))
+
+
+def _container(kind: ContainerKind, spec: Object, status: Object) -> ContainerFacts:
+    state, last = status.get("state") or {}, status.get("lastState") or {}
+    waiting = state.get("waiting") or {}
+    return ContainerFacts(
+        name=_shared(spec["name"]),
+        kind=kind,
+        image=_shared(spec.get("image") or ""),
+        running="running" in state,
+        ready=bool(status.get("ready")),
+        container_id=str(status.get("containerID") or ""),
+        restarts=int(status.get("restartCount") or 0),
+        waiting=_shared(waiting.get("reason") or ""),
+        waiting_message=str(waiting.get("message") or ""),
+        ended=_terminated(state),
+        last_ended=_terminated(last),
+    )
+
+
+def _terminated(state: Object) -> Terminated | None:
+    ended = state.get("terminated")
+    if ended is None:
+        return None
+    return Terminated(
+        reason=_shared(ended.get("reason") or ""),
+        exit_code=int(ended.get("exitCode") or 0),
+        message=str(ended.get("message") or ""),
+        container_id=str(ended.get("containerID") or ""),
+    )
+
+
+def _owner(metadata: Object) -> Owner | None:
+    for owner in metadata.get("ownerReferences") or ():
+        if owner.get("controller"):
+            return Owner(kind=_shared(owner["kind"]), name=str(owner["name"]), uid=str(owner["uid"]))
+    return None
+
+
+def _shared(text: Any) -> str:
+    """One copy of a text that many objects hold."""
+    return sys.intern(str(text))
