@@ -1,6 +1,8 @@
 # make demo     run everything on this machine       PORT=2222  DEMO_DIR=.demo
 # make test     every check: tests, types, lint, import contracts, migrations
 # make fuzz     hours of what is tried at random: kills, mutated packets, property tests
+# make e2e      the trip tests against any cluster   KUBECONFIG=...  E2E_IMAGE=...  E2E_SHELL_LESS_IMAGE=...
+# make e2e-clean  removes what a killed e2e left     KUBECONFIG=...
 # make bench    how fast it is beside sshd and kubectl   ONLY=a,b  SIZE_MB=200  ROUNDS=3  (README.md, Speed)
 # make check    types, lint and import contracts alone, in seconds
 # make format   write the code as the formatter wants it
@@ -13,7 +15,7 @@ PYTHON = python3
 BIN = .venv/bin
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test fuzz bench check format
+.PHONY: help demo test fuzz e2e e2e-clean bench check format
 .DELETE_ON_ERROR:
 
 help:
@@ -47,12 +49,28 @@ fuzz: .venv/installed
 # KUBECONFIG that happens to be exported may lead to a cluster that nobody meant to measure.
 asked = $(if $(filter command,$(origin $(1))),$(2)='$($(1))')
 
+# $(call wanted,NAME,what): stop, and say so, unless NAME stands on make's command line.
+wanted = $(if $(call asked,$(1),-),:,{ echo "Say which cluster: make $@ $(1)=... ($(2))" >&2; exit 1; })
+
 bench: .venv/installed
 	@$(call need,ssh,openssh-client)
 	@PYTHONPATH=tests exec $(BIN)/python -m bench $(call asked,ONLY,--only) $(call asked,WHO,--who) \
 	  $(call asked,SIZE_MB,--size-mb) $(call asked,ROUNDS,--rounds) $(call asked,CIPHER,--cipher) \
 	  $(call asked,CROWD,--crowd) $(if $(call asked,LONG,-),--flood-s=60) $(call asked,PROFILE,--profile) \
 	  $(call asked,KUBECONFIG,--kubeconfig) $(call asked,POD,--pod) $(call asked,GROUP,--group) $(call asked,JSON,--json)
+
+# Everything it makes has a name with a random end and the label bastion-e2e. The second image needs no shell.
+e2e: .venv/installed
+	@$(call need,ssh,openssh-client)
+	@$(call need,kubectl,kubectl)
+	@$(call wanted,KUBECONFIG,of somebody who may make namespaces and roles)
+	@PYTHONPATH=tests exec $(BIN)/python -m e2e $(call asked,KUBECONFIG,--kubeconfig) \
+	  $(call asked,E2E_IMAGE,--image) $(call asked,E2E_SHELL_LESS_IMAGE,--shell-less-image)
+
+e2e-clean: .venv/installed
+	@$(call need,kubectl,kubectl)
+	@$(call wanted,KUBECONFIG,of somebody who may delete namespaces and roles)
+	@PYTHONPATH=tests exec $(BIN)/python -m e2e --clean $(call asked,KUBECONFIG,--kubeconfig)
 
 check: .venv/installed
 	@$(BIN)/ruff check .

@@ -10,22 +10,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import socket
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from bastion import admission, policyfile
+from bastion.console.door import Console
+from bastion.console.visit import ConsoleRooms
 from bastion.errors import BastionError, Code
+from bastion.metrics import Metrics
 from bastion.pods import api
+from bastion.pods.catalog import Catalog
+from bastion.pods.configuration import ACCOUNT, Surroundings, configured
 from bastion.pods.kube import KubePods
+from bastion.pods.looking import KubeLooking
+from bastion.pods.retry import Retries
 from bastion.recorder import Recorder
 from bastion.refusals import Refusals
 from bastion.session import Trips
+from bastion.settings import names_in
 from bastion.ssh.connection import Rooms
 from bastion.ssh.doorkeeper import Doorkeeper
 from bastion.ssh.listener import Address, listen
@@ -35,8 +45,11 @@ from bastion.system import SystemClock, new_id
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from structlog.typing import FilteringBoundLogger
+
+    from bastion.pods.api import Api
     from bastion.policy import Policy
-    from bastion.settings import Settings, SshSettings
+    from bastion.settings import KubernetesSettings, MetricsSettings, Settings, SshSettings
     from bastion.ssh.listener import Listener
 
 DRAIN_WITHIN_S = 20.0
@@ -74,8 +87,9 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
     log = structlog.get_logger("bastion")
     policy = _policy(settings)
     host_key = _host_key(settings)
-    clock, tasks = SystemClock(), Tasks()
+    clock, tasks, metrics = SystemClock(), Tasks(), Metrics()
     async with (
+        _metrics_served(settings.metrics, metrics, log=log),
         open_store(
             settings.database.url,
             name=socket.gethostname(),
@@ -83,7 +97,7 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
             new_id=new_id,
             timeout=settings.recording.timeout_s,
         ) as store,
-        api.connect(settings.kubernetes.kubeconfig, settings.kubernetes.context) as cluster,
+        _cluster(settings.kubernetes, clock=clock, log=log, metrics=metrics) as (cluster, catalog),
     ):
         closed = await store.writer.begin()
         if closed:
@@ -91,7 +105,7 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
         recorder = Recorder(store.writer)
         refusals = Refusals(store.writer, clock=clock, new_id=new_id, log=log, start=tasks.start)
         trips = Trips(
-            pods=KubePods(cluster),
+            pods=KubePods(cluster, catalog),
             audit=store.writer,
             refusals=refusals,
             recorder=recorder,
@@ -99,6 +113,7 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
             clock=clock,
             new_id=new_id,
             log=log,
+            metrics=metrics,
             later=tasks.start,
         )
         for session in closed:
@@ -108,6 +123,16 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
             audit=store.writer,
             refusals=refusals,
             trips=trips,
+            console=Console(
+                ConsoleRooms(
+                    trips=trips,
+                    looking=KubeLooking(cluster, catalog, names_in(settings.kubernetes.namespaces)),
+                    audit=store.writer,
+                    policy=policy,
+                    clock=clock,
+                    new_id=new_id,
+                )
+            ),
             clock=clock,
             new_id=new_id,
             log=log,
@@ -139,6 +164,46 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
         await recorder.drain()
 
 
+@asynccontextmanager
+async def _cluster(
+    settings: KubernetesSettings, *, clock: SystemClock, log: FilteringBoundLogger, metrics: Metrics
+) -> AsyncIterator[tuple[Api, Catalog]]:
+    """The way to the cluster, and what is known of it, kept up with until left."""
+    chance = random.SystemRandom().random
+    surroundings = Surroundings(environ=os.environ, home=Path.home(), clock=clock, log=log)
+    configuration = await configured(settings.kubeconfig, settings.context, surroundings)
+    retries = Retries(patience_s=settings.patience_s, clock=clock, chance=chance, log=log, metrics=metrics)
+    impersonating = settings.mode == "impersonate"
+    async with api.connect(configuration, retries, impersonating=impersonating) as cluster:
+        catalog = Catalog(cluster, names_in(settings.namespaces), clock=clock, chance=chance, log=log)
+        metrics.watch_catalog(lambda: catalog.stale_s)
+        keeping_up = asyncio.create_task(_kept_up(catalog, log), name="catalog")
+        try:
+            yield cluster, catalog
+        finally:
+            keeping_up.cancel()
+            await asyncio.gather(keeping_up, return_exceptions=True)
+
+
+async def _kept_up(catalog: Catalog, log: FilteringBoundLogger) -> None:
+    try:
+        await catalog.run()
+    except Exception:  # people are still let in: what is not known is asked for
+        log.exception("catalog.bug")
+
+
+@asynccontextmanager
+async def _metrics_served(
+    settings: MetricsSettings, metrics: Metrics, *, log: FilteringBoundLogger
+) -> AsyncIterator[None]:
+    if settings.port is None:
+        yield
+        return
+    with metrics.served(settings.host, settings.port) as port:
+        log.info("metrics", host=settings.host, port=port)
+        yield
+
+
 async def serve(settings: Settings, ready: Callable[[Listener], None]) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once people can come in."""
     stop = asyncio.Event()
@@ -150,10 +215,19 @@ async def serve(settings: Settings, ready: Callable[[Listener], None]) -> None:
         await stop.wait()
 
 
+def _own_namespace() -> frozenset[str]:
+    """The namespace this runs in, if it runs in a pod."""
+    try:
+        return frozenset({(ACCOUNT / "namespace").read_text().strip()})
+    except OSError:
+        return frozenset()
+
+
 def _policy(settings: Settings) -> Policy:
     if settings.policy.file is None:
         raise BastionError(Code.INVALID, "no policy file is named, so nobody could be let in: set BASTION_POLICY_FILE")
-    return policyfile.load(Path(settings.policy.file))
+    policy = policyfile.load(Path(settings.policy.file))
+    return replace(policy, protected=policy.protected | _own_namespace())
 
 
 def _admission(ssh: SshSettings) -> admission.Rules:

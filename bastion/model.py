@@ -25,6 +25,10 @@ class Action(StrEnum):
     FORWARD = "forward"
     LOGS = "logs"
     DESCRIBE = "describe"
+    EVENTS = "events"
+    TOP = "top"
+    PODS = "pods"
+    DEBUG = "debug"
 
 
 class Stream(StrEnum):
@@ -96,10 +100,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeIdentity:
-    """Who a call to the API server is made as (Impersonate-User, Impersonate-Group)."""
+    """Who a call to the API server is made as (Impersonate-User, Impersonate-Group, Impersonate-Extra).
+
+    session: id of the session it is made for, "" outside of one; the API server's audit log then names it too.
+    """
 
     user: str
     groups: tuple[str, ...] = ()
+    session: str = ""
 
 
 # --- where -------------------------------------------------------------------
@@ -139,7 +147,7 @@ Login = TargetLogin | ConsoleLogin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One container of one pod, pinned by the pod's UID."""
+    """One container of one pod, pinned by the pod's UID. host_network: the pod is in its node's own network."""
 
     namespace: str
     pod: str
@@ -147,6 +155,7 @@ class Target:
     container: str
     labels: Mapping[str, str] = field(default_factory=dict)
     node: str = ""
+    host_network: bool = False
 
     def __str__(self) -> str:
         return f"{self.pod}.{self.namespace}+{self.container}"
@@ -154,10 +163,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """A target and, where it was a choice among several pods, the workload it was chosen from ("deploy/api")."""
+    """A target and, where it was a choice among several pods, the workload it was chosen from ("deploy/api").
+
+    stale: the list of pods was out of date, so the API server was asked directly.
+    """
 
     target: Target
     chosen_from: str = ""
+    stale: bool = False
 
 
 # --- what --------------------------------------------------------------------
@@ -180,10 +193,15 @@ class ExecRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reaped:
-    """What became of the processes a session left behind: ended, and still there after KILL."""
+    """What became of the processes a session left behind: ended, and still there.
+
+    left: after KILL; or, where a role allows lingering, what was left on purpose.
+    unseen: processes whose environment could not be read (another user's), so nobody knows whose they are.
+    """
 
     ended: int
     left: int
+    unseen: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +213,18 @@ class RecordRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allow:
-    """A decision for: the role and rule that decided, and what follows from the role."""
+    """A decision for: the role and rule that decided, and what follows from the role.
+
+    lingering: what a session leaves on purpose (nohup, setsid) may go on after it.
+    debug_images: what a debug container may be made of, the first being taken; () is no such container.
+    """
 
     role: str
     rule: str
     kubernetes_groups: tuple[str, ...]
     record: RecordRules = RecordRules()
+    lingering: bool = False
+    debug_images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from bastion.model import Target
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     """What the API serves, as its JSON."""
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+REVISION = "deployment.kubernetes.io/revision"
 
 
 class ContainerKind(StrEnum):
@@ -44,6 +47,7 @@ class ContainerFacts:
     """One container at a moment.
 
     container_id: of the present run, "" before the first; another id is another run.
+    sidecar: an init container that goes on beside the regular ones (restartPolicy Always, KEP-753).
     waiting: the reason it waits for ("CrashLoopBackOff"), "" if it does not; waiting_message goes with it.
     ended, last_ended: how this run, and the one before, ended.
     """
@@ -51,6 +55,7 @@ class ContainerFacts:
     name: str
     kind: ContainerKind
     image: str = ""
+    sidecar: bool = False
     running: bool = False
     ready: bool = False
     container_id: str = ""
@@ -76,9 +81,11 @@ class PodFacts:
 
     created: `creationTimestamp` as it came, RFC 3339 in UTC, so it sorts by time.
     phase, reason, message: of its status ("Failed", "Evicted", "The node was low on resource: memory.").
+    unscheduled: why no node has been found for it yet ("0/3 nodes are available: ..."), "" if one has.
     deleting: it has a deletionTimestamp.
     default_container: what its annotation names, "" without one.
     version: `resourceVersion`.
+    host_network: it is in its node's own network.
     """
 
     namespace: str
@@ -92,9 +99,11 @@ class PodFacts:
     phase: str = ""
     reason: str = ""
     message: str = ""
+    unscheduled: str = ""
     deleting: bool = False
     ready: bool = False
     default_container: str = ""
+    host_network: bool = False
     containers: tuple[ContainerFacts, ...] = ()
 
     def container(self, name: str) -> ContainerFacts | None:
@@ -107,6 +116,8 @@ class WorkloadFacts:
     """A Deployment, StatefulSet, DaemonSet, Job or ReplicaSet: enough to go from its name to its pods.
 
     kind: as logins say it: "deploy", "sts", "ds", "job", and "rs", which no login says.
+    replicas: how many pods are wanted; None for kinds that do not say.
+    revision: of a ReplicaSet, its Deployment's count of roll-outs; a roll-back makes an older one the newest. Else 0.
     """
 
     kind: str
@@ -115,6 +126,8 @@ class WorkloadFacts:
     uid: str
     created: str = ""
     owner: Owner | None = None
+    replicas: int | None = None
+    revision: int = 0
 
 
 def pod_facts(pod: Object) -> PodFacts:
@@ -132,19 +145,35 @@ def pod_facts(pod: Object) -> PodFacts:
         phase=_shared(status.get("phase") or ""),
         reason=_shared(status.get("reason") or ""),
         message=str(status.get("message") or ""),
+        unscheduled=_unscheduled(status),
         deleting=metadata.get("deletionTimestamp") is not None,
         ready=any(
             condition.get("type") == "Ready" and condition.get("status") == "True"
             for condition in status.get("conditions") or ()
         ),
         default_container=_shared((metadata.get("annotations") or {}).get(DEFAULT_CONTAINER) or ""),
+        host_network=bool(spec.get("hostNetwork")),
         containers=tuple(_containers(spec, status)),
+    )
+
+
+def target_of(pod: PodFacts, container: str) -> Target:
+    """A container of a pod as a target."""
+    return Target(
+        namespace=pod.namespace,
+        pod=pod.name,
+        pod_uid=pod.uid,
+        container=container,
+        labels=pod.labels,
+        node=pod.node,
+        host_network=pod.host_network,
     )
 
 
 def workload_facts(kind: str, item: Object) -> WorkloadFacts:
     """The facts of a workload, from its JSON; `kind` as logins say it."""
-    metadata = item["metadata"]
+    metadata, spec = item["metadata"], item.get("spec") or {}
+    revision = str((metadata.get("annotations") or {}).get(REVISION) or "0")
     return WorkloadFacts(
         kind=kind,
         namespace=_shared(metadata["namespace"]),
@@ -152,6 +181,8 @@ def workload_facts(kind: str, item: Object) -> WorkloadFacts:
         uid=str(metadata["uid"]),
         created=str(metadata.get("creationTimestamp") or ""),
         owner=_owner(metadata),
+        replicas=spec.get("replicas"),
+        revision=int(revision) if revision.isascii() and revision.isdigit() else 0,
     )
 
 
@@ -176,6 +207,7 @@ def _container(kind: ContainerKind, spec: Object, status: Object) -> ContainerFa
         name=_shared(spec["name"]),
         kind=kind,
         image=_shared(spec.get("image") or ""),
+        sidecar=kind is ContainerKind.INIT and spec.get("restartPolicy") == "Always",
         running="running" in state,
         ready=bool(status.get("ready")),
         container_id=str(status.get("containerID") or ""),
@@ -197,6 +229,13 @@ def _terminated(state: Object) -> Terminated | None:
         message=str(ended.get("message") or ""),
         container_id=str(ended.get("containerID") or ""),
     )
+
+
+def _unscheduled(status: Object) -> str:
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return str(condition.get("message") or condition.get("reason") or "")
+    return ""
 
 
 def _owner(metadata: Object) -> Owner | None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 DEFAULT_DENY = "default-deny"
 """The rule of a denial that no rule spoke: nothing allowed it."""
 
+PROTECTED = frozenset({"kube-system", "kube-public", "kube-node-lease"})
+"""Namespaces that hold the cluster together: an allow rule must name them, no `*` reaches them."""
+
 _ASK = "ask those who keep the bastion's policy for a role that does"
 
 
@@ -30,6 +33,7 @@ class Rule:
     name: where it stands, "shop-developer/allow[0]".
     namespaces: globs, one of which must match.
     labels: every one of them must be on the pod; none is any pod.
+    host_network: an allow rule reaches pods in the node's own network too, from where much more can be reached.
     containers: globs, one of which must match and, of those after a "!", none may.
     actions: one of them is asked for.
     """
@@ -39,6 +43,7 @@ class Rule:
     actions: frozenset[Action]
     labels: Mapping[str, str] = field(default_factory=dict)
     containers: tuple[str, ...] = ("*",)
+    host_network: bool = False
 
     def covers(self, namespace: str, action: Action) -> bool:
         """Whether the rule is about this action somewhere in that namespace."""
@@ -68,6 +73,8 @@ class Role:
     """What may be done where, and what follows from it.
 
     kubernetes_groups: impersonated in sessions that this role allows; each begins with "bastion:".
+    lingering: processes that are meant to outlive their session (nohup, setsid) may.
+    debug_images: what debug containers are made of, the first being taken.
     """
 
     name: str
@@ -75,6 +82,8 @@ class Role:
     allow: tuple[Rule, ...] = ()
     deny: tuple[Rule, ...] = ()
     record: RecordRules = field(default_factory=RecordRules)
+    lingering: bool = False
+    debug_images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +96,16 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Roles and who has them. digest: SHA-256 of the file's bytes, hex; each session records it."""
+    """Roles and who has them.
+
+    digest: SHA-256 of the file's bytes, hex; each session records it.
+    protected: namespaces that no `*` of an allow rule reaches.
+    """
 
     roles: tuple[Role, ...]
     bindings: tuple[Binding, ...]
     digest: str
+    protected: frozenset[str] = PROTECTED
 
 
 def matches(glob: str, text: str) -> bool:
@@ -117,9 +131,9 @@ def may_enter(person: Person, namespace: str, action: Action, policy: Policy) ->
     denied = _shuts(roles, namespace, action)
     if denied is not None:
         return Deny(rule=denied.name, reason=f"a rule of your roles denies {action} in {place}")
-    if _opens(roles, namespace, action):
+    if _opens(roles, namespace, action, policy.protected):
         return None
-    others = [a for a in Action if _opens(roles, namespace, a) and not _shuts(roles, namespace, a)]
+    others = [a for a in Action if _opens(roles, namespace, a, policy.protected) and not _shuts(roles, namespace, a)]
     return _nothing_allows(roles, action, place, others)
 
 
@@ -134,28 +148,50 @@ def decide(person: Person, target: Target, action: Action, policy: Policy) -> De
     denied = _denies(roles, target, action)
     if denied is not None:
         return Deny(rule=denied.name, reason=f"a rule of your roles denies {action} in {place}")
-    found = _allows(roles, target, action)
+    found = _allows(roles, target, action, policy.protected)
     if found is None:
-        others = [a for a in Action if _allows(roles, target, a) and not _denies(roles, target, a)]
+        others = [a for a in Action if _allows(roles, target, a, policy.protected) and not _denies(roles, target, a)]
         return _nothing_allows(roles, action, place, others)
     role, rule = found
-    return Allow(role=role.name, rule=rule.name, kubernetes_groups=role.kubernetes_groups, record=role.record)
+    return Allow(
+        role=role.name,
+        rule=rule.name,
+        kubernetes_groups=role.kubernetes_groups,
+        record=role.record,
+        lingering=role.lingering,
+        debug_images=role.debug_images,
+    )
 
 
 def _shuts(roles: tuple[Role, ...], namespace: str, action: Action) -> Rule | None:
     return _first(rule for rule in _denying(roles) if rule.is_about_every_pod and rule.covers(namespace, action))
 
 
-def _opens(roles: tuple[Role, ...], namespace: str, action: Action) -> bool:
-    return any(rule.covers(namespace, action) for _, rule in _allowing(roles))
+def _opens(roles: tuple[Role, ...], namespace: str, action: Action, protected: frozenset[str]) -> bool:
+    return any(
+        rule.covers(namespace, action) and _may_reach(rule, namespace, protected) for _, rule in _allowing(roles)
+    )
+
+
+def _may_reach(rule: Rule, namespace: str, protected: frozenset[str]) -> bool:
+    """Whether an allow rule's globs count for a namespace: a protected one has to be named."""
+    return namespace not in protected or namespace in rule.namespaces
 
 
 def _denies(roles: tuple[Role, ...], target: Target, action: Action) -> Rule | None:
     return _first(rule for rule in _denying(roles) if rule.covers_target(target, action))
 
 
-def _allows(roles: tuple[Role, ...], target: Target, action: Action) -> tuple[Role, Rule] | None:
-    found = [(role, rule) for role, rule in _allowing(roles) if rule.covers_target(target, action)]
+def _allows(
+    roles: tuple[Role, ...], target: Target, action: Action, protected: frozenset[str]
+) -> tuple[Role, Rule] | None:
+    found = [
+        (role, rule)
+        for role, rule in _allowing(roles)
+        if rule.covers_target(target, action)
+        and _may_reach(rule, target.namespace, protected)
+        and (rule.host_network or not target.host_network)
+    ]
     return min(found, key=lambda pair: (not pair[0].record.input, pair[0].name, pair[1].name), default=None)
 
 

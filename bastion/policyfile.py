@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from bastion import strictyaml
 from bastion.errors import BastionError, Code
@@ -26,7 +26,10 @@ _CONTAINER = re.compile(r"!?[-a-z0-9*?]+", re.ASCII)
 _KUBERNETES_GROUP = re.compile(r"bastion:[A-Za-z0-9][-A-Za-z0-9_.:@/]*", re.ASCII)
 _SUBJECT = re.compile(r"(?:person|group):[!-~]+", re.ASCII)
 
-_LATER_IN_ROLE = ("require", "hours", "sources", "session")
+_IMAGE = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.:/@]*", re.ASCII)
+
+_LATER_IN_ROLE = ("require", "hours", "sources")
+_LATER_IN_SESSION = ("max", "idle", "concurrent")
 _LATER_IN_RULE = ("commands", "ports")
 _LATER_IN_RECORD = ("on_failure",)
 _LATER_IN_PODS = ("matchExpressions",)
@@ -64,13 +67,15 @@ def parse(data: bytes, source: str) -> Policy:
 def _role(name: str, value: Value) -> Role:
     if not _NAME.fullmatch(name):
         value.wrong(f"{name!r} cannot be a role's name: small letters, digits and '-', at most 63")
-    fields = value.fields(("kubernetes", "allow", "deny", "record"), later=_LATER_IN_ROLE)
+    fields = value.fields(("kubernetes", "allow", "deny", "record", "session", "debug"), later=_LATER_IN_ROLE)
     return Role(
         name=name,
         kubernetes_groups=_kubernetes_groups(fields["kubernetes"]) if "kubernetes" in fields else (),
         allow=_rules(name, "allow", fields),
         deny=_rules(name, "deny", fields),
         record=_record(fields["record"]) if "record" in fields else RecordRules(),
+        lingering=_lingering(fields["session"]) if "session" in fields else False,
+        debug_images=_debug_images(fields["debug"]) if "debug" in fields else (),
     )
 
 
@@ -82,6 +87,19 @@ def _kubernetes_groups(value: Value) -> tuple[str, ...]:
 def _record(value: Value) -> RecordRules:
     fields = value.fields(("input",), later=_LATER_IN_RECORD)
     return RecordRules(input=fields["input"].truth()) if "input" in fields else RecordRules()
+
+
+def _lingering(value: Value) -> bool:
+    fields = value.fields(("lingering",), later=_LATER_IN_SESSION)
+    return fields["lingering"].truth() if "lingering" in fields else False
+
+
+def _debug_images(value: Value) -> tuple[str, ...]:
+    fields = value.fields(("images",))
+    images = _texts(fields["images"], _IMAGE, "be the name of an image") if "images" in fields else ()
+    if not images:
+        value.wrong(f"{value.name} needs images with at least one image; leave debug out for none")
+    return images
 
 
 def _rules(role: str, kind: str, fields: dict[str, Value]) -> tuple[Rule, ...]:
@@ -98,18 +116,29 @@ def _rule(name: str, value: Value, kind: str) -> Rule:
     return Rule(
         name=name,
         namespaces=_texts(fields["namespaces"], _GLOB, "be a namespace's name, in which * and ? may stand"),
-        labels=_labels(fields["pods"]) if "pods" in fields else {},
+        **(_pods(fields["pods"], kind) if "pods" in fields else {}),
         containers=_containers(fields["containers"]) if "containers" in fields else ("*",),
         actions=frozenset(map(_action, fields["actions"].items())) if "actions" in fields else frozenset(Action),
     )
 
 
-def _labels(value: Value) -> dict[str, str]:
-    fields = value.fields(("matchLabels",), later=_LATER_IN_PODS)
-    labels = {key: label.text() for key, label in fields["matchLabels"].entries()} if "matchLabels" in fields else {}
-    if not labels:
+class _Pods(TypedDict, total=False):
+    labels: dict[str, str]
+    host_network: bool
+
+
+def _pods(value: Value, kind: str) -> _Pods:
+    fields = value.fields(("matchLabels", "hostNetwork"), later=_LATER_IN_PODS)
+    pods = _Pods()
+    if "matchLabels" in fields:
+        pods["labels"] = {key: label.text() for key, label in fields["matchLabels"].entries()}
+    if "hostNetwork" in fields:
+        if kind == "deny":
+            fields["hostNetwork"].wrong("a deny rule is about pods in any network; remove hostNetwork")
+        pods["host_network"] = fields["hostNetwork"].truth()
+    if not pods.get("labels") and not pods.get("host_network"):
         value.wrong(f"{value.name} needs matchLabels with at least one label; leave pods out for any pod")
-    return labels
+    return pods
 
 
 def _containers(value: Value) -> tuple[str, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
         Target,
         TargetLogin,
     )
+    from bastion.podfacts import PodFacts
+
+    Tell = Callable[[str], None]
+    """Shows a passing line to a person who waits at a terminal."""
 
 
 class Clock(Protocol):
@@ -66,6 +71,10 @@ class Client(Protocol):
         """One line of ours, on stderr."""
         ...
 
+    def waiting(self, text: str) -> None:
+        """Show what is waited for, in place of what was shown so before; on a terminal only."""
+        ...
+
     def exit(self, status: int) -> None:
         """Report the exit status (0 to 255) and close the session."""
         ...
@@ -91,28 +100,94 @@ class ExecStream(Protocol):
 class Pods(Protocol):
     """The cluster, as far as a trip needs it."""
 
-    async def resolve(self, login: TargetLogin) -> Resolved:
-        """Find the container a login means. Raises BastionError (TARGET_*, CLUSTER_*)."""
+    async def resolve(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
+        """Find the container a login means, and wait a while for one that is only starting.
+
+        person: their subject; one person is led to the same pod of several while it lives.
+        Raises BastionError (TARGET_*, CLUSTER_*).
+        """
         ...
 
-    async def review(self, target: Target, identity: KubeIdentity) -> str:
-        """Ask the cluster's RBAC whether the identity may exec there; returns its reason. Raises CLUSTER_DENIED."""
+    async def find(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
+        """Find the container a login means, whether it runs or not. Raises BastionError (TARGET_*, CLUSTER_*)."""
+        ...
+
+    async def review(self, target: Target, identity: KubeIdentity, tell: Tell) -> str:
+        """Ask the cluster's RBAC whether the identity may exec there; returns its reason.
+
+        Raises BastionError (CLUSTER_*).
+        """
         ...
 
     def exec(
-        self, target: Target, request: ExecRequest, identity: KubeIdentity
+        self, target: Target, request: ExecRequest, identity: KubeIdentity, tell: Tell
     ) -> AbstractAsyncContextManager[ExecStream]:
-        """Start a process; entering returns once it runs. Raises BastionError (NO_SHELL, NOT_STARTED, CLUSTER_*).
+        """Start a process; entering returns once it runs, in the very pod that the target's UID names.
 
+        Raises BastionError (NO_SHELL, NOT_STARTED, STREAM_BROKEN, TARGET_*, CLUSTER_*).
         Leaving closes the stream but does not end the process: see `reap`.
         """
         ...
 
-    async def reap(self, target: Target, marker: str) -> Reaped:
+    async def debug(self, target: Target, image: str, identity: KubeIdentity, tell: Tell) -> Target:
+        """A container with a shell beside a target that has none: one that runs already, or a new one.
+
+        Raises BastionError (NOT_STARTED, TARGET_*, CLUSTER_*).
+        """
+        ...
+
+    async def reap(self, target: Target, marker: str, *, lingering: bool) -> Reaped:
         """End every process in the target that carries the marker.
 
+        lingering: hang up only, and leave what was started to outlive its session (nohup, setsid).
         Raises BastionError when it could not look (no shell, pod gone).
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    """Which part of a container's log is asked for.
+
+    follow: what is yet to come, too. previous: of the run before this one.
+    tail: only so many of the last lines. since_s: only what is no older than that.
+    timestamps: the time before each line.
+    """
+
+    follow: bool = False
+    previous: bool = False
+    tail: int | None = None
+    since_s: int | None = None
+    timestamps: bool = False
+
+
+class Looking(Protocol):
+    """The cluster, as far as it can be looked at without starting anything; what is raised is as in `Pods`.
+
+    What is about one target is asked as a person, so that the cluster's RBAC has the last word, and is of the very
+    pod that the target's UID names.
+    """
+
+    async def pods(self, tell: Tell) -> Sequence[PodFacts]:
+        """Every pod that the bastion sees, by namespace and name; what of it may be shown is the caller's business."""
+        ...
+
+    async def pod(self, target: Target, identity: KubeIdentity, tell: Tell) -> Mapping[str, Any]:
+        """The pod's JSON, as the API serves it."""
+        ...
+
+    async def events(self, target: Target, identity: KubeIdentity, tell: Tell) -> Sequence[Mapping[str, Any]]:
+        """The JSON of the events about the pod, in no order."""
+        ...
+
+    async def usage(self, target: Target, identity: KubeIdentity, tell: Tell) -> Mapping[str, Any] | None:
+        """What the pod takes of CPU and memory, the JSON of a PodMetrics; None if the cluster has no metrics API."""
+        ...
+
+    def logs(
+        self, target: Target, options: LogOptions, identity: KubeIdentity
+    ) -> AbstractAsyncContextManager[ExecStream]:
+        """The container's log as a stream of stdout that exits with 0 at its end and takes no input."""
         ...
 
 

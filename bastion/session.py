@@ -11,52 +11,93 @@ it is ended.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bastion import lifecycle, login, policy, trip
 from bastion.errors import BastionError, Code
+from bastion.leftovers import TRIES, Leftovers
 from bastion.model import RESERVED_SUBJECTS, Action, ConsoleLogin, Deny, ExecRequest, KubeIdentity, Outcome
 from bastion.relay import relay
 from bastion.taps import Taps
-from bastion.trip import Admitted, Count, Refusal, Stamp
+from bastion.trip import Admitted, Asked, Count, Refusal, Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
 
     from structlog.typing import FilteringBoundLogger
 
     from bastion.events import Exited, HungUp
-    from bastion.model import SessionRecord
+    from bastion.metrics import Metrics
+    from bastion.model import Pty, Resolved, SessionRecord, Target, TargetLogin
     from bastion.policy import Policy
-    from bastion.ports import AuditLog, Client, Clock, Pods, Recorder, Recording
+    from bastion.ports import AuditLog, Client, Clock, ExecStream, Pods, Recorder, Recording
     from bastion.refusals import Refusals
-    from bastion.trip import Asked, Begun, Visitor
+    from bastion.trip import Begun, Visitor
+
+_NO_SHELL = (
+    "this container has no shell. Those who keep the bastion's policy can allow the action debug, with an image, and a"
+    " shell opens in a container beside it. What you can do is run a program of its image: ssh … PROGRAM [ARGUMENT ...]"
+)
 
 _UNRECORDED = "the record of this session could not be kept, so the session was ended; try again later"
 
-REAP_WITHIN_S = 40.0
-REAP_AGAIN_S = (2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 240.0)
-"""Pauses before what a session left is looked for again, where the API server did not answer; eight minutes in all."""
 
 CLOSE_WITHIN_S = 10.0
-RETRY_END_S = 2.0
-TRIES = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Something to be read about a target, such as its log, without starting anything in it.
+
+    command: the line that asked for it, as typed; pty: of the channel it is shown on.
+    open: the stream of it, for a target that was decided on and as the person; nothing is ever sent to it.
+    """
+
+    where: TargetLogin
+    action: Action
+    command: bytes
+    pty: Pty | None
+    open: Callable[[Target, KubeIdentity], AbstractAsyncContextManager[ExecStream]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """A session whose rows are committed, and the person at its other end."""
+    """A session whose rows are committed, and the person at its other end.
+
+    look: what is to be read, None where a process is to be started.
+    """
 
     begun: Begun
-    request: ExecRequest
+    asked: Asked
     admitted: Admitted
+    visitor: Visitor
     client: Client
+    look: Look | None = None
 
     @property
     def session(self) -> SessionRecord:
         """The session's row."""
         return self.begun.session
+
+    @property
+    def identity(self) -> KubeIdentity:
+        """Who calls are made as, with the session's id."""
+        return replace(self.admitted.identity, session=self.session.id)
+
+    @property
+    def request(self) -> ExecRequest:
+        """What is to be started."""
+        return ExecRequest(command=self.asked.command, pty=self.asked.pty, env=self.asked.env, marker=self.session.id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Debug:
+    """A debug container that a role allows: of which image, and who it is made as."""
+
+    image: str
+    identity: KubeIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,33 +115,64 @@ class Trips:
     clock: Clock
     new_id: Callable[[], str]
     log: FilteringBoundLogger
+    metrics: Metrics
     later: Callable[[Coroutine[Any, Any, None], str], None]
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """What sees to what is left when a session has ended."""
+        return Leftovers(
+            pods=self.pods,
+            audit=self.audit,
+            clock=self.clock,
+            new_id=self.new_id,
+            log=self.log,
+            metrics=self.metrics,
+        )
 
     async def run(self, visitor: Visitor, asked: Asked, client: Client) -> None:
         """Make one trip and end it with an exit status, whatever happens. Never raises."""
+        await self.guarded(visitor, asked.action, client, self._run(visitor, asked, client))
+
+    async def guarded(self, visitor: Visitor, action: str, client: Client, work: Awaitable[int]) -> None:
+        """Do something for a person and end their channel with the status it gives, whatever happens. Never raises.
+
+        A BastionError becomes a line on stderr and a status; that it is in the record is the business of the work.
+        """
         try:
-            status = await self._run(visitor, asked, client)
+            status = await work
         except BastionError as error:
-            # refused, or failed before there was a session to end
             status = lifecycle.ending(error).status
             client.notice(error.user_message)
         except Exception:
-            self.log.exception("trip.bug", person=visitor.person.subject, login=visitor.login)
+            self.log.exception("trip.bug", person=visitor.person.subject, login=visitor.login, action=action)
             status = lifecycle.BROKEN
             client.notice("something went wrong inside the bastion; its operators find it in their log")
         client.exit(status)
 
+    async def look(self, visitor: Visitor, look: Look, client: Client) -> int:
+        """Show a person something about a target, as a session like any other; returns its status.
+
+        Raises BastionError for what was refused, and is in the record.
+        """
+        asked = Asked(command=look.command, pty=look.pty, action=look.action)
+        return await self._trip(replace(visitor, login=str(look.where)), asked, client, look)
+
     async def clean_up(self, session: SessionRecord) -> None:
         """End what a session left that an earlier life of this bastion did not close."""
-        await self._reap(session, Outcome.BROKEN)
+        lingering = any(role.lingering for role in self.policy.roles if role.name == session.role)
+        await self.leftovers.reap(session, Outcome.BROKEN, lingering=lingering)
 
     async def refuse(self, visitor: Visitor, refusal: Refusal) -> None:
         """Write down that a person was refused."""
         await self.refusals.write(trip.refused(visitor, refusal, self._stamp()))
 
     async def _run(self, visitor: Visitor, asked: Asked, client: Client) -> int:
+        return await self._trip(visitor, asked, client, None)
+
+    async def _trip(self, visitor: Visitor, asked: Asked, client: Client, look: Look | None) -> int:
         try:
-            admitted = await self._admit(visitor, asked.action)
+            admitted = await self._admit(visitor, asked.action, client, look)
         except BastionError as error:
             await self.refuse(visitor, trip.refusal_of(asked.action, error))
             raise
@@ -112,11 +184,17 @@ class Trips:
             return lifecycle.BROKEN  # before anything began
         begun = trip.begun(visitor, asked, admitted, self._stamp(), self.new_id())
         await self._begin(begun, visitor)
-        session = begun.session
-        if asked.pty is not None and admitted.resolved.chosen_from:
-            client.notice(f"{session.target.pod} of {admitted.resolved.chosen_from}")
-        request = ExecRequest(command=asked.command, pty=asked.pty, env=asked.env, marker=session.id)
-        return await self._work(Work(begun=begun, request=request, admitted=admitted, client=client))
+        self._say_where(admitted.resolved, asked, client)
+        work = Work(begun=begun, asked=asked, admitted=admitted, visitor=visitor, client=client, look=look)
+        return await self._work(work)
+
+    @staticmethod
+    def _say_where(resolved: Resolved, asked: Asked, client: Client) -> None:
+        """What a person at a terminal should know of where they are."""
+        if asked.pty is not None and resolved.stale:
+            client.notice("the list of pods is out of date (the API server was away), so it was asked directly")
+        if asked.pty is not None and resolved.chosen_from:
+            client.notice(f"{resolved.target.pod} of {resolved.chosen_from}")
 
     async def _begin(self, begun: Begun, visitor: Visitor) -> None:
         """Write down that a session begins, or see to it that it is closed if it turns out to be written after all."""
@@ -126,14 +204,14 @@ class Trips:
             rows = trip.ended(
                 begun, lifecycle.ending(error), Count(), complete=True, monotonic_s=self.clock.monotonic()
             )
-            work = self._insist(lambda: self.audit.end_session(*rows), "refused session", tries=TRIES)
+            work = self.leftovers.insist(lambda: self.audit.end_session(*rows), "refused session", tries=TRIES)
             self.later(work, f"end-{begun.session.id}")
             # Later too: the person need not wait until that cannot be written either.
             refusal = trip.refusal_of(begun.session.action, error)
             self.later(self.refuse(visitor, refusal), f"refusal-{begun.session.id}")
             raise
 
-    async def _admit(self, visitor: Visitor, action: Action) -> Admitted | Deny:
+    async def _admit(self, visitor: Visitor, action: Action, client: Client, look: Look | None) -> Admitted | Deny:
         """Decide: by namespace first, so that nobody learns what is in one they have no rule for."""
         if visitor.person.subject in RESERVED_SUBJECTS:
             return Deny(rule="reserved-subject", reason=f"nobody may be called {visitor.person.subject}")
@@ -146,12 +224,15 @@ class Trips:
         refused = policy.may_enter(visitor.person, where.namespace, action, self.policy)
         if refused is not None:
             return refused
-        resolved = await self.pods.resolve(where)
+        finding = self.pods.resolve if look is None else self.pods.find
+        resolved = await _unless_gone(client, finding(where, person=visitor.person.subject, tell=client.waiting))
         decision = policy.decide(visitor.person, resolved.target, action, self.policy)
         if isinstance(decision, Deny):
             return decision
         identity = KubeIdentity(user=f"bastion:{visitor.person.subject}", groups=decision.kubernetes_groups)
-        reviewed = await self.pods.review(resolved.target, identity)
+        reviewed = ""
+        if look is None:
+            reviewed = await self.pods.review(resolved.target, identity, client.waiting)
         return Admitted(
             resolved=resolved,
             allow=decision,
@@ -162,11 +243,15 @@ class Trips:
 
     async def _work(self, work: Work) -> int:
         """Do what a committed session is for, then close its record."""
-        recording = self.recorder.open(work.session.id, work.admitted.allow.record, pty=work.request.pty is not None)
+        recording = self.recorder.open(work.session.id, work.admitted.allow.record, pty=work.asked.pty is not None)
         count = Count()
         verdict = lifecycle.ending(await self._outcome(work, Taps([recording], self.clock), count))
         verdict, complete = await self._close_recording(recording, verdict)
-        self.later(self._reap(work.session, verdict.outcome), f"reap-{work.session.id}")
+        if work.look is None:
+            lingering = work.admitted.allow.lingering
+            self.later(
+                self.leftovers.reap(work.session, verdict.outcome, lingering=lingering), f"reap-{work.session.id}"
+            )
         if verdict.reason:
             work.client.notice(verdict.reason)
         await self._write_end(work, verdict, count, complete=complete)
@@ -194,8 +279,43 @@ class Trips:
         return end
 
     async def _exec(self, work: Work, taps: Taps, count: Count) -> Exited:
-        async with self.pods.exec(work.session.target, work.request, work.admitted.identity) as stream:
+        target, tell = work.session.target, work.client.waiting
+        try:
+            async with self._opened(work) as stream:
+                return await relay(work.client, stream, taps, count)
+        except BastionError as error:
+            if error.code is not Code.NO_SHELL or work.look is not None or work.asked.command is not None:
+                raise
+        debug = await self._debug(work)
+        beside = await self.pods.debug(target, debug.image, debug.identity, tell)
+        work.client.notice(
+            f"container {target.container} has no shell: this is a debug container ({debug.image}) beside it,"
+            " where its files are in /proc/1/root"
+        )
+        async with self.pods.exec(beside, work.request, debug.identity, tell) as stream:
             return await relay(work.client, stream, taps, count)
+
+    def _opened(self, work: Work) -> AbstractAsyncContextManager[ExecStream]:
+        target = work.session.target
+        if work.look is not None:
+            return work.look.open(target, work.identity)
+        return self.pods.exec(target, work.request, work.identity, work.client.waiting)
+
+    async def _debug(self, work: Work) -> Debug:
+        """Whether a debug container may stand in for a missing shell, and written down that it will.
+
+        Raises BastionError: NO_SHELL with who could allow it, RECORD_UNAVAILABLE.
+        """
+        person, target = work.visitor.person, work.session.target
+        decision = policy.decide(person, target, Action.DEBUG, self.policy)
+        if isinstance(decision, Deny) or not decision.debug_images:
+            raise BastionError(Code.NO_SHELL, _NO_SHELL)
+        image = decision.debug_images[0]
+        identity = KubeIdentity(user=work.identity.user, groups=decision.kubernetes_groups, session=work.session.id)
+        reason = f"image {image}, by role {decision.role}, rule {decision.rule}"
+        event = trip.told(work.session, "session.debug", Outcome.SUCCESS, reason, self._stamp())
+        await self.audit.event(replace(event, action=Action.DEBUG, rule=decision.rule))
+        return Debug(image=image, identity=identity)
 
     async def _close_recording(self, recording: Recording, verdict: lifecycle.Ending) -> tuple[lifecycle.Ending, bool]:
         """Make the transcript durable; a transcript that is not makes the session UNRECORDED."""
@@ -217,7 +337,7 @@ class Trips:
         except BastionError as error:
             told = verdict if verdict.outcome is Outcome.UNRECORDED else lifecycle.ending(error)
             late = trip.ended(work.begun, told, count, complete=complete, monotonic_s=now)
-            self.later(self._insist(lambda: self.audit.end_session(*late), "end"), f"end-{session.id}")
+            self.later(self.leftovers.insist(lambda: self.audit.end_session(*late), "end"), f"end-{session.id}")
             if told is not verdict:
                 raise
         self.log.info(
@@ -237,64 +357,20 @@ class Trips:
             complete=complete,
         )
 
-    async def _insist(self, write: Callable[[], Awaitable[None]], what: str, *, tries: int | None = None) -> None:
-        """Write what must be written once it can be; what stays open at the end is closed by the next start."""
-        tried = 0
-        while tries is None or tried < tries:
-            tried += 1
-            try:
-                return await write()
-            except BastionError as error:
-                if tried % TRIES == 1:  # the first, and two in a minute
-                    self.log.warning("record.waits", what=what, tried=tried, error=str(error))
-                if error.code is Code.CONFLICT:  # there is another of it, and will be
-                    return None
-            await asyncio.sleep(RETRY_END_S)
-        return None
-
-    async def _reap(self, session: SessionRecord, outcome: Outcome) -> None:
-        """End what the session left in the pod, and say so in the record.
-
-        Where it cannot be looked for, that is said, and it is looked for again when the cluster may be back.
-        """
-        for pause in (0.0, *REAP_AGAIN_S):
-            await asyncio.sleep(pause)
-            try:
-                async with asyncio.timeout(REAP_WITHIN_S):
-                    reaped = await self.pods.reap(session.target, session.id)
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is told: what is left is never passed over
-                if _nothing_can_be_left(error, outcome):
-                    return
-                if not pause:
-                    await self._tell(session, "session.not_reaped", Outcome.FAILED, str(error) or type(error).__name__)
-                if not _may_pass(error):
-                    return
-            else:
-                if reaped.ended or reaped.left or pause:
-                    done = Outcome.FAILED if reaped.left else Outcome.SUCCESS
-                    said = f"processes ended: {reaped.ended}" + (f", still there: {reaped.left}" if reaped.left else "")
-                    await self._tell(session, "session.reaped", done, said)
-                return
-
-    async def _tell(self, session: SessionRecord, kind: str, outcome: Outcome, reason: str) -> None:
-        """Write down what happened to a session, however long that takes."""
-        event = trip.told(session, kind, outcome, reason, self._stamp())
-        await self._insist(lambda: self.audit.event(event), "event")
-
     def _stamp(self) -> Stamp:
         return Stamp(id=self.new_id(), at=self.clock.now(), monotonic_s=self.clock.monotonic())
 
 
-def _nothing_can_be_left(error: BaseException, outcome: Outcome) -> bool:
-    """Whether not having looked is no news: the pod is gone, or a program that ran without a shell ended by itself."""
-    code = error.code if isinstance(error, BastionError) else None
-    return code in {Code.TARGET_MISSING, Code.TARGET_NOT_RUNNING} or (
-        code is Code.NO_SHELL and outcome in {Outcome.EXITED, Outcome.NOT_STARTED}
-    )
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether it was the way to the pod that failed, which may be there again."""
-    return isinstance(error, TimeoutError) or (
-        isinstance(error, BastionError) and error.code in {Code.CLUSTER_UNAVAILABLE, Code.STREAM_BROKEN}
-    )
+async def _unless_gone(client: Client, work: Coroutine[Any, Any, Resolved]) -> Resolved:
+    """What the work gives, unless the person leaves first. Raises what it raises, and STREAM_BROKEN."""
+    doing = asyncio.create_task(work, name="session-resolve")
+    gone = asyncio.create_task(client.hung_up(), name="session-gone")
+    try:
+        await asyncio.wait({doing, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            return doing.result()
+        raise BastionError(Code.STREAM_BROKEN, "the person left before anything began")
+    finally:
+        for task in (doing, gone):
+            task.cancel()
+        await asyncio.gather(doing, gone, return_exceptions=True)

@@ -29,14 +29,16 @@ PREFIX = "BASTION_"
 CONFIG_VARIABLE = "BASTION_CONFIG"
 LEVEL_VARIABLE = "BASTION_LOG_LEVEL"
 
-_NOT_SETTINGS = frozenset({CONFIG_VARIABLE, "BASTION_SESSION"})
-"""Variables of that prefix that are something else: the file's name, and the mark of a session in a pod."""
+_NOT_SETTINGS = frozenset({CONFIG_VARIABLE, "BASTION_SESSION", "BASTION_SESSION_LEADER"})
+"""Variables of that prefix that are something else: the file's name, and the marks of a session in a pod."""
 
 _SERVICE_LINK = re.compile(
     r"BASTION_(SERVICE_HOST=.*|SERVICE_PORT(_[A-Z0-9_]+)?=\d+"
     r"|PORT(_\d+_(TCP|UDP|SCTP))?=[a-z]+://.*|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*)"
 )
 """What Kubernetes puts into every pod beside a Service named `bastion`."""
+
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 
 _Text = Annotated[str, Field(min_length=1)]
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -52,6 +54,15 @@ def _read_by(parse: Callable[[str], object]) -> AfterValidator:
         return text
 
     return AfterValidator(check)
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The names in a list with commas between. Raises ValueError for what cannot be one."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if not _NAMESPACE.fullmatch(name):
+            raise ValueError(f"{name!r} cannot be a namespace")
+    return names
 
 
 class _Group(BaseModel):
@@ -121,6 +132,26 @@ class KubernetesSettings(_Group):
     context: _Text | None = None
     """Which context of the kubeconfig; without one, its current context."""
 
+    mode: Literal["impersonate", "serviceaccount"] = "impersonate"
+    """impersonate: what a person does is asked for in their name, so the cluster's RBAC and audit log know them.
+    serviceaccount: for clusters that grant no impersonation; the bastion does it in its own name."""
+
+    namespaces: Annotated[str, _read_by(names_in)] = ""
+    """The namespaces that the bastion may look into, with commas between; without any, the whole cluster."""
+
+    patience_s: _Seconds = 15
+    """Seconds for which a request that the API server could not answer is tried again before a person is refused."""
+
+
+class MetricsSettings(_Group):
+    """What operators count and watch."""
+
+    host: _Text = "127.0.0.1"
+    """Address to answer Prometheus on."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """TCP port for GET /metrics; without one nothing listens."""
+
 
 class PolicySettings(_Group):
     """Who may do what where."""
@@ -152,6 +183,7 @@ class Settings(_Group):
     database: DatabaseSettings = DatabaseSettings()
     ssh: SshSettings = SshSettings()
     kubernetes: KubernetesSettings = KubernetesSettings()
+    metrics: MetricsSettings = MetricsSettings()
     policy: PolicySettings = PolicySettings()
     recording: RecordingSettings = RecordingSettings()
     log: LogSettings = LogSettings()

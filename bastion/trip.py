@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from bastion.model import Allow, Credential, KubeIdentity, Person, Pty, Resolved, Source
 
 
+MOST_DETAIL = 1000
+"""Characters of somebody else's error that an event keeps."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
     """A fresh id, and the time it was given, by both clocks."""
@@ -48,17 +52,16 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What was asked for on a channel: a shell (command is None) or a command."""
+    """What was asked for on a channel: a shell (command is None), a command, or something to look at.
+
+    action: what a role must allow for this.
+    """
 
     command: bytes | None
     pty: Pty | None
+    action: Action
     env: tuple[tuple[str, str], ...] = ()
     refused_env: tuple[str, ...] = ()
-
-    @property
-    def action(self) -> Action:
-        """The action a role must allow for this."""
-        return Action.SHELL if self.command is None else Action.EXEC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +77,16 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """What a person was refused, by which rule, in which words."""
+    """What a person was refused, by which rule, in which words.
+
+    detail: what the record says beyond them, such as the API server's own reason.
+    """
 
     action: str
     rule: str
     reason: str
     outcome: Outcome = Outcome.DENIED
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +170,13 @@ def ended(
 def refusal_of(action: str, error: BastionError) -> Refusal:
     """What a failure before the start of a session is to the record."""
     outcome = Outcome.DENIED if error.code in lifecycle.REFUSALS else Outcome.FAILED
-    return Refusal(action=action, rule=str(error.code), reason=error.user_message, outcome=outcome)
+    return Refusal(
+        action=action,
+        rule=str(error.code),
+        reason=error.user_message,
+        outcome=outcome,
+        detail=error.detail[:MOST_DETAIL],
+    )
 
 
 def event_of(visitor: Visitor, stamp: Stamp, kind: str, outcome: Outcome) -> AuditEvent:
@@ -189,6 +202,7 @@ def refused(visitor: Visitor, refusal: Refusal, stamp: Stamp) -> AuditEvent:
         action=refusal.action,
         rule=refusal.rule,
         reason=refusal.reason,
+        detail={"detail": refusal.detail} if refusal.detail else {},
         **_place(visitor.login),
     )
 

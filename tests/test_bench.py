@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROOT = Path(__file__).parent.parent
-TINY = ["--rounds=1", "--size-mb=1", "--sessions=1", "--keys=5", "--crowd=2", "--stall-s=0.2", "--flood-s=0.2"]
+TINY = [
+    "--rounds=1",
+    "--size-mb=1",
+    "--sessions=1",
+    "--keys=5",
+    "--crowd=2",
+    "--stall-s=0.2",
+    "--flood-s=0.2",
+    "--pods=30",
+]
 
 
 def figure(who: str, *samples: float, what: str = DOWNLOAD) -> Figure:

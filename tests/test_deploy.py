@@ -1,4 +1,4 @@
-"""The manifests: they parse, their policy is one, and they grant no more than they say."""
+"""The manifests: they parse, they grant exactly what the policy needs, and their pod is as restricted as can be."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import yaml
 
 from bastion import policyfile
 from bastion.cli.main import bastion
+from bastion.pods import manifests, rights
 from bastion.settings import Settings
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
@@ -26,9 +27,12 @@ def one(kind: str, name: str = "bastion") -> Any:
     return found
 
 
+def pod() -> Any:
+    return one("StatefulSet")["spec"]["template"]["spec"]
+
+
 def containers() -> list[Any]:
-    pod = one("StatefulSet")["spec"]["template"]["spec"]
-    return [*pod["initContainers"], *pod["containers"]]
+    return [*pod()["initContainers"], *pod()["containers"]]
 
 
 def test_kustomize_lists_every_file_but_the_example() -> None:
@@ -37,14 +41,13 @@ def test_kustomize_lists_every_file_but_the_example() -> None:
     assert {*listed, "example-shop.yaml"} == {name for name, _ in OBJECTS}
 
 
-def test_the_policy_is_one_and_its_groups_may_be_impersonated() -> None:
+def test_the_rights_are_what_the_doctor_prints_for_the_policy() -> None:
     policy = policyfile.parse(one("ConfigMap", "bastion-policy")["data"]["policy.yaml"].encode(), "policy.yaml")
-    groups = {group for role in policy.roles for group in role.kubernetes_groups}
-    (rule,) = (rule for rule in one("ClusterRole")["rules"] if rule["resources"] == ["groups"])
+    grants = rights.needed(rights.IMPERSONATE, policy)
+    printed = manifests.manifests(grants, ("bastion", "bastion"), rights.remarks(rights.IMPERSONATE, policy))
+    files = [(DEPLOY / name).read_text() for name in ("rbac.yaml", "example-shop.yaml")]
 
-    assert set(rule["resourceNames"]) == groups
-    bound = {subject["name"] for name, obj in OBJECTS if name == "example-shop.yaml" for subject in obj["subjects"]}
-    assert bound == {*groups, "bastion:reaper"}
+    assert "---\n".join(files) == printed
 
 
 def test_the_bastion_itself_may_look_ask_and_impersonate_and_nothing_else() -> None:
@@ -54,18 +57,20 @@ def test_the_bastion_itself_may_look_ask_and_impersonate_and_nothing_else() -> N
         for resource in rule["resources"]
         for verb in rule["verbs"]
     }
-    looked_at = ("pods", "namespaces", "deployments", "replicasets", "statefulsets", "daemonsets", "jobs")
+    looked_at = ("pods", "deployments", "replicasets", "statefulsets", "daemonsets", "jobs")
 
     assert granted == {
-        *((resource, verb) for resource in looked_at for verb in ("get", "list")),
+        *((resource, verb) for resource in looked_at for verb in ("get", "list", "watch")),
+        ("namespaces", "get"),
         ("subjectaccessreviews", "create"),
         ("users", "impersonate"),
         ("groups", "impersonate"),
+        ("userextras/bastion-session", "impersonate"),
     }
 
 
 @pytest.mark.parametrize("container", containers(), ids=lambda container: str(container["name"]))
-def test_a_container_runs_a_command_that_exists_locked_down_with_known_settings(container: Any) -> None:
+def test_a_container_runs_a_command_that_exists_with_known_settings(container: Any) -> None:
     known = {
         f"BASTION_{group}_{name}".upper()
         for group, field in Settings.model_fields.items()
@@ -74,16 +79,49 @@ def test_a_container_runs_a_command_that_exists_locked_down_with_known_settings(
 
     assert {variable["name"] for variable in container["env"]} <= known
     assert container["args"][0] in bastion.list_commands(bastion.make_context("bastion", ["serve"]))
+
+
+@pytest.mark.parametrize("container", containers(), ids=lambda container: str(container["name"]))
+def test_a_container_is_restricted_and_cannot_write_to_its_image(container: Any) -> None:
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+    assert not any("hostPort" in port for port in container.get("ports", []))
+    assert not any(handler in container for handler in ("lifecycle", "volumeDevices"))
 
 
-def test_the_pod_is_nobody_in_particular() -> None:
-    pod = one("StatefulSet")["spec"]["template"]["spec"]
+def test_the_pod_is_restricted_as_pod_security_standards_have_it() -> None:
+    context = pod()["securityContext"]
 
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    assert pod["enableServiceLinks"] is False
+    assert context["runAsNonRoot"] is True
+    assert context["runAsUser"] > 0
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers", "shareProcessNamespace"} & set(pod())
+    assert not {"sysctls", "seLinuxOptions", "appArmorProfile", "procMount"} & set(context)
+    allowed = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    assert all(set(volume) - {"name"} <= allowed for volume in pod()["volumes"])
+    assert one("Namespace")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_the_pod_has_its_own_account_and_no_variables_of_services() -> None:
+    assert pod()["serviceAccountName"] == one("ServiceAccount")["metadata"]["name"]
+    assert pod()["enableServiceLinks"] is False
+
+
+def test_the_network_lets_in_ssh_alone_and_out_to_what_is_named() -> None:
+    spec = one("NetworkPolicy")["spec"]
+
+    assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
+    assert [port["port"] for rule in spec["ingress"] for port in rule["ports"]] == [2222]
+    assert all(rule["ports"] for rule in spec["egress"])

@@ -35,12 +35,12 @@ roles:
     kubernetes: {groups: ["bastion:engineer"]}
     allow:
       - namespaces: [default, shop, prod]
-        actions: [shell, exec, logs, describe]
+        actions: [shell, exec, logs, describe, events, top, pods]
   contractor:
     kubernetes: {groups: ["bastion:contractor"]}
     allow:
       - namespaces: [shop]
-        actions: [logs, describe]
+        actions: [logs, describe, events, top, pods]
 bindings:
   - {role: engineer, subjects: ["group:engineers"]}
   - {role: contractor, subjects: ["group:contractors"]}

@@ -57,6 +57,7 @@ _COMMANDS = {
     "policy": "Check who may do what where.",
     "audit": "Find and replay what happened.",
     "db": "Make and check the tables of the record.",
+    "doctor": "Look after all that is needed, and say what to do.",
 }
 """The subcommands, each in a module of its name, and their line in `--help`, which imports none of them."""
 

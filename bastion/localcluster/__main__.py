@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import fcntl
 import ipaddress
+import math
 import os
 import secrets
 import signal
@@ -23,12 +24,15 @@ from bastion.errors import BastionError, Code
 from bastion.localcluster import certificates, kubeconfig, seed, subprotocols
 from bastion.localcluster.accounttokens import AccountTokens
 from bastion.localcluster.api import Api
+from bastion.localcluster.auditlog import AuditLog
 from bastion.localcluster.control import Control
 from bastion.localcluster.controllers import Controllers
 from bastion.localcluster.execs import Execs
+from bastion.localcluster.faults import Faults
 from bastion.localcluster.happenings import Happenings
 from bastion.localcluster.kubelet import Kubelet
 from bastion.localcluster.objects import Objects
+from bastion.localcluster.podmetrics import PodMetrics
 from bastion.localcluster.runtime import Runtime
 from bastion.localcluster.server import Server
 from bastion.localcluster.store import Store
@@ -58,8 +62,22 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="a loopback address (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="0 is any (default)")
     parser.add_argument("--subprotocols", default="v5,v4", choices=("v5,v4", "v4"), help="v4 makes an old server")
+    parser.add_argument("--no-metrics", action="store_true", help="a cluster without a metrics server")
+    parser.add_argument(
+        "--bookmarks-every", type=_seconds, default=60.0, metavar="S", help="of watches that want them (%(default)s s)"
+    )
     parser.add_argument("--until-eof", action="store_true", help="end when stdin, a pipe, ends")
     return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: a number of seconds above 0 is wanted")
+    return seconds
 
 
 async def _run(arguments: argparse.Namespace) -> None:
@@ -79,13 +97,26 @@ async def _run(arguments: argparse.Namespace) -> None:
     tokens = kubeconfig.ensure_tokens(directory, lambda: secrets.token_urlsafe(32))
     files = certificates.ensure(directory, _now())
     account_tokens = AccountTokens(now=_now, new_id=lambda: str(uuid.uuid4()))
-    objects = Objects(store=store, kubelet=kubelet, new_suffix=_suffix)
+    objects = Objects(store=store, kubelet=kubelet, new_suffix=_suffix, bookmarks_every_s=arguments.bookmarks_every)
     subresources = Subresources(
         store=store, objects=objects, kubelet=kubelet, execs=execs, account_tokens=account_tokens
     )
-    api = Api(store=store, tokens=tokens, account_tokens=account_tokens, objects=objects, subresources=subresources)
+    faults = Faults()
+    audit = AuditLog()
+    api = Api(
+        store=store,
+        tokens=tokens,
+        account_tokens=account_tokens,
+        objects=objects,
+        subresources=subresources,
+        pod_metrics=None if arguments.no_metrics else PodMetrics(store, runtime),
+        faults=faults,
+        audit=audit,
+    )
     server = Server(api, files)
-    control = await Control(execs=execs, kubelet=kubelet, runtime=runtime).listen(directory)
+    control = await Control(
+        execs=execs, kubelet=kubelet, runtime=runtime, store=store, server=server, faults=faults, audit=audit
+    ).listen(directory)
     loops: list[asyncio.Task[None]] = []
     try:
         kubelet.sync()

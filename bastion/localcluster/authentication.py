@@ -13,7 +13,7 @@ from bastion.localcluster import rbac, statuses
 from bastion.localcluster.rbac import Attributes, User
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from bastion.localcluster.accounttokens import AccountTokens
     from bastion.localcluster.http import Request
@@ -25,9 +25,16 @@ ANONYMOUS = User(name="system:anonymous", groups=("system:unauthenticated",))
 _EXTRA = "impersonate-extra-"
 
 
-def authenticate(request: Request, tokens: Mapping[str, User], account_tokens: AccountTokens, store: Store) -> User:
-    """The user a request acts as. Raises ApiError: 401 for an unknown token, 403 for a refused impersonation."""
+def authenticate(
+    request: Request, tokens: Mapping[str, User], account_tokens: AccountTokens, store: Store, revoked: Collection[str]
+) -> User:
+    """The user a request acts as. Raises ApiError: 401 for an unknown token, 403 for a refused impersonation.
+
+    revoked: users whose tokens are known no more.
+    """
     caller = _caller(request, tokens, account_tokens)
+    if caller.name in revoked:
+        raise statuses.unauthorized()
     asked = _impersonated(request)
     if asked is None:
         return caller

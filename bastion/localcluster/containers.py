@@ -1,4 +1,4 @@
-"""One container of a pod, from its first start to its last end; kept by kubelet.
+"""One container of a pod, from its first start to its last end; kept by podruns.
 
 A container is what its main process is: when that ends, everything else in the container is killed, and it is started
 again if the pod's spec says so.
@@ -7,11 +7,13 @@ again if the pod's spec says so.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bastion.localcluster import podspec
+from bastion.localcluster import podspec, procfs
 from bastion.localcluster.images import IMAGES, NotExecutableError
 from bastion.localcluster.mains import Main
 from bastion.localcluster.podspec import ContainerState
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from bastion.localcluster.logs import Log
+    from bastion.localcluster.podspec import Role
     from bastion.localcluster.runtime import Runtime
     from bastion.localcluster.store import Object
 
@@ -52,7 +55,7 @@ class Container:
         *,
         pod: Object,
         spec: Object,
-        ephemeral: bool,
+        role: Role,
         runtime: Runtime,
         now: Callable[[], datetime],
         tell: Tell,
@@ -61,13 +64,22 @@ class Container:
         metadata = pod["metadata"]
         self.pod_uid: str = metadata["uid"]
         self.name = ContainerName(namespace=metadata["namespace"], pod=metadata["name"], container=spec["name"])
-        self.state = ContainerState(name=spec["name"], image=spec["image"], state={}, ephemeral=ephemeral)
+        self.state = ContainerState(
+            name=spec["name"],
+            image=spec["image"],
+            state={
+                "waiting": {"reason": "PodInitializing" if "initContainers" in pod["spec"] else "ContainerCreating"}
+            },
+            role=role,
+            sidecar=podspec.is_sidecar(spec, role),
+        )
         self.main: Main | None = None
         self.log: Log | None = None
         self.previous: Log | None = None
         self.ports: dict[int, int] = {}
         self._spec = spec
-        self._restarting = pod["spec"].get("restartPolicy") == "Always" and not ephemeral
+        self._policy = podspec.policy(pod, spec, role)
+        self._killed_for = ""  # why its processes are being killed, as a status will say
         self._runtime = runtime
         self._now = now
         self._tell = tell
@@ -80,13 +92,29 @@ class Container:
         self._start()
         self._task = asyncio.ensure_future(self._supervise())
 
-    async def turn(self) -> None:
-        """Wait until its main process has ended and what follows from that has followed."""
-        await self._turned.wait()
+    async def finish(self) -> bool:
+        """Wait until it has ended for good; whether it succeeded."""
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+        return self.state.exit_code == 0
+
+    def terminate(self) -> None:
+        """Ask its main process to end: the first of a container, which no TERM reaches that it does not handle."""
+        if self.main is not None and procfs.handles(self.main.pid, signal.SIGTERM):
+            os.kill(self.main.pid, signal.SIGTERM)
+
+    async def kill(self, reason: str = "") -> None:
+        """Kill it, and wait until what follows has followed. reason: for its status; "" says what is usual."""
+        if self.main is None:
+            return
+        self._killed_for = reason
+        turned = self._turned
+        os.kill(self.main.pid, signal.SIGKILL)  # and with it goes everything else (_note_end)
+        await turned.wait()
 
     async def end(self) -> None:
         """Do not start it again, and return once its end is noted; its processes are killed by somebody else."""
-        self._restarting = False
+        self._policy = "Never"
         if self._task is not None:
             if self.main is None:  # it is not running: nothing will be noted
                 self._task.cancel()
@@ -149,7 +177,7 @@ class Container:
         while "waiting" not in self.state.state:
             if self.main is not None:
                 await self._note_end(self.main)
-            if not self._restarting:
+            if not self._starts_again():
                 break
             last = self.state.state
             if back_off:
@@ -161,12 +189,16 @@ class Container:
             self._turn()
         self._turn()
 
+    def _starts_again(self) -> bool:
+        return self._policy == "Always" or (self._policy == "OnFailure" and self.state.exit_code != 0)
+
     async def _note_end(self, main: Main) -> None:
         code = await main.wait()
         self.main, self.ports = None, {}
         await self._runtime.kill(self.name.namespace, self.name.pod, self.name.container)
         await main.finish()
-        ended = {"exitCode": code, "reason": "Error" if code else "Completed", **self.state.state["running"]}
+        reason, self._killed_for = self._killed_for or ("Error" if code else "Completed"), ""
+        ended = {"exitCode": code, "reason": reason, **self.state.state["running"]}
         times = {"finishedAt": timestamp(self._now()), "containerID": self.state.identity}
         self._become({"terminated": {**ended, **times}}, identity=self.state.identity)
 

@@ -22,36 +22,45 @@ _POD_SUBRESOURCES = {
 }
 
 
-def page(path: tuple[str, ...]) -> Object | None:
-    """What `/api`, `/apis` and what lies directly below them say; None for any other path."""
+def page(path: tuple[str, ...], *, metrics: bool) -> Object | None:
+    """What `/api`, `/apis` and what lies directly below them say; None for any other path.
+
+    metrics: there is a metrics server.
+    """
+    groups = _groups(metrics=metrics)
     match path:
         case ("api",):
             return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
         case ("apis",):
-            groups = [_group(name) for name in _groups()]
-            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
-        case ("apis", name) if name in _groups():
-            return {"kind": "APIGroup", "apiVersion": "v1", **_group(name)}
+            listed = [_group(name, version) for name, version in groups.items()]
+            return {"kind": "APIGroupList", "apiVersion": "v1", "groups": listed}
+        case ("apis", name) if name in groups:
+            return {"kind": "APIGroup", "apiVersion": "v1", **_group(name, groups[name])}
         case ("api", "v1"):
             return _resources("", "v1")
-        case ("apis", name, "v1") if name in _groups():
-            return _resources(name, f"{name}/v1")
+        case ("apis", name, version) if groups.get(name) == version:
+            return _resources(name, f"{name}/{version}")
         case _:
             return None
 
 
-def _groups() -> list[str]:
-    named = [kind.group for kind in kinds.KINDS if kind.group]
-    return list(dict.fromkeys([*named, *(review.group for review in reviews.REVIEWS)]))
+def _groups(*, metrics: bool) -> dict[str, str]:
+    """The groups' versions by their names."""
+    served = [*kinds.KINDS, kinds.POD_METRICS] if metrics else [*kinds.KINDS]
+    named = {kind.group: kind.version for kind in served if kind.group}
+    return {**named, **{review.group: "v1" for review in reviews.REVIEWS}}
 
 
-def _group(name: str) -> Object:
-    version = {"groupVersion": f"{name}/v1", "version": "v1"}
-    return {"name": name, "versions": [version], "preferredVersion": version}
+def _group(name: str, version: str) -> Object:
+    served = {"groupVersion": f"{name}/{version}", "version": version}
+    return {"name": name, "versions": [served], "preferredVersion": served}
 
 
 def _resources(group: str, group_version: str) -> Object:
     listed: list[dict[str, Any]] = []
+    if group == kinds.POD_METRICS.group:
+        resource = {"name": kinds.POD_METRICS.plural, "singularName": "", "namespaced": True}
+        listed.append({**resource, "kind": kinds.POD_METRICS.name, "verbs": ["get", "list"]})
     for kind in kinds.KINDS:
         if kind.group == group:
             listed += _of_kind(kind)

@@ -87,6 +87,10 @@ class Execs:
         """The connections of a pod's open streams."""
         return [one for one, name in self._open.items() if (name.namespace, name.pod) == (namespace, pod)]
 
+    def all_streams(self) -> Sequence[Connection]:
+        """The connections of every open stream."""
+        return list(self._open)
+
     @contextlib.contextmanager
     def open(self, connection: Connection, name: ContainerName) -> Iterator[None]:
         """A stream to a container lasts as long as this block; one that breaks is only aborted."""

@@ -90,6 +90,9 @@ CLUSTER_ROLE_BINDING = Kind(
     group=RBAC_GROUP, version="v1", plural="clusterrolebindings", name="ClusterRoleBinding", namespaced=False
 )
 
+POD_METRICS = Kind(group="metrics.k8s.io", version="v1beta1", plural="pods", name="PodMetrics")
+"""Of another server (podmetrics), behind the same door: not among KINDS."""
+
 KINDS = (
     POD,
     NAMESPACE,

@@ -5,8 +5,21 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from bastion.localcluster import kinds, listing, patches, places, podspec, rbac, statuses, tables, validation, watching
-from bastion.localcluster.bodies import read_object
+from bastion.localcluster import (
+    kinds,
+    listing,
+    namespaces,
+    patches,
+    places,
+    podspec,
+    rbac,
+    statuses,
+    tables,
+    validation,
+    watching,
+    workloads,
+)
+from bastion.localcluster.bodies import read_grace, read_object
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,16 +30,31 @@ if TYPE_CHECKING:
     from bastion.localcluster.rbac import User
     from bastion.localcluster.store import Object, Store
 
-_KEPT = ("uid", "creationTimestamp", "name", "namespace", "generateName")
+_KEPT = (
+    "uid",
+    "creationTimestamp",
+    "name",
+    "namespace",
+    "generateName",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
 
 
 class Objects:
-    """Everything in the store. new_suffix: five characters for objects that bring only the beginning of a name."""
+    """Everything in the store.
 
-    def __init__(self, *, store: Store, kubelet: Kubelet, new_suffix: Callable[[], str]) -> None:
+    new_suffix: five characters for objects that bring only the beginning of a name.
+    bookmarks_every_s: how often a watch that wants bookmarks gets one.
+    """
+
+    def __init__(
+        self, *, store: Store, kubelet: Kubelet, new_suffix: Callable[[], str], bookmarks_every_s: float
+    ) -> None:
         self._store = store
         self._kubelet = kubelet
         self._new_suffix = new_suffix
+        self._bookmarks_every_s = bookmarks_every_s
 
     async def handle(self, request: Request, place: Place, user: User) -> Response:
         """The answer. Raises ApiError."""
@@ -44,7 +72,7 @@ class Objects:
                 return statuses.answer(self.update(place, patches.apply(self.get(place), request)))
             case "DELETE", True:
                 self._require(place, user, "delete")
-                return statuses.answer(await self._delete(place))
+                return statuses.answer(await self._delete(request, place))
             case _:
                 raise statuses.method_not_allowed()
 
@@ -76,7 +104,7 @@ class Objects:
             return self._shown(request, place, self.get(place))
         if request.flag("watch"):
             self._require(place, user, "watch")
-            return watching.watch(self._store, place, request)
+            return watching.watch(self._store, place, request, self._bookmarks_every_s)
         self._require(place, user, "list")
         found = listing.list_objects(self._store, place.kind, place.namespace, request)
         return self._shown(request, place, found)
@@ -87,22 +115,21 @@ class Objects:
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = f"{metadata['generateName']}{self._new_suffix()}"
         if place.kind.namespaced:
-            if self._store.get(kinds.NAMESPACE, "", place.namespace) is None:
-                raise statuses.not_found(kinds.NAMESPACE, place.namespace)
+            namespaces.require_open(self._store, place.kind, place.namespace, str(metadata.get("name")))
             metadata["namespace"] = place.namespace
         if self._store.get(place.kind, place.namespace, str(metadata.get("name"))) is not None:
             raise statuses.already_exists(place.kind, metadata["name"])
         value = {**given, "kind": place.kind.name, "apiVersion": place.kind.api_version, "metadata": metadata}
         validation.check(place.kind, value)
-        if place.kind is kinds.POD:
-            value = podspec.pending(value)
-        created = self._store.create(place.kind, value)
+        created = self._store.create(place.kind, _completed(place.kind, value))
         return statuses.answer(created, HTTPStatus.CREATED)
 
-    async def _delete(self, place: Place) -> Object:
+    async def _delete(self, request: Request, place: Place) -> Object:
         value = self.get(place)
         if place.kind is kinds.POD:
-            return await self._kubelet.delete(value)
+            return await self._kubelet.delete(value, read_grace(request))
+        if place.kind is kinds.NAMESPACE:
+            return namespaces.terminate(self._store, value)
         self._store.delete(place.kind, value)
         details = {**place.kind.details(place.name), "uid": value["metadata"]["uid"]}
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
@@ -114,3 +141,12 @@ class Objects:
 
     def _require(self, place: Place, user: User, verb: str) -> None:
         rbac.require(self._store, user, places.attributes(place, verb))
+
+
+def _completed(kind: kinds.Kind, value: Object) -> Object:
+    """A new object with what an API server adds."""
+    if kind is kinds.POD:
+        return podspec.pending(value)
+    if kind is kinds.NAMESPACE:
+        return namespaces.active(value)
+    return workloads.completed(kind, value) if kind in workloads.KINDS else value

@@ -46,6 +46,22 @@ def parse_place(path: tuple[str, ...]) -> Place | None:
     return replace(place, name=name, subresource=subresource)
 
 
+def parse_metrics(path: tuple[str, ...]) -> Place | None:
+    """The place of `/apis/metrics.k8s.io/v1beta1/…pods…`; None if it is no such path."""
+    kind = kinds.POD_METRICS
+    if path[:3] != ("apis", kind.group, kind.version):
+        return None
+    match path[3:]:
+        case ("namespaces", namespace, kind.plural, name):
+            return Place(kind=kind, namespace=namespace, name=name)
+        case ("namespaces", namespace, kind.plural):
+            return Place(kind=kind, namespace=namespace)
+        case (kind.plural,):
+            return Place(kind=kind)
+        case _:
+            return None
+
+
 def attributes(place: Place, verb: str) -> Attributes:
     """What the authorizer is asked about it."""
     namespace = place.name if place.kind is kinds.NAMESPACE else place.namespace

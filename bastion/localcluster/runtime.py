@@ -111,6 +111,15 @@ class Runtime:
             if seen.session not in self._mains
         ]
 
+    def usage(self) -> dict[ContainerName, tuple[float, int]]:
+        """Of each container whose processes live: the seconds of processor time and the Ki of memory that they use."""
+        found: dict[ContainerName, tuple[float, int]] = {}
+        for name, seen, _ in self._members():
+            seconds, memory = procfs.usage(seen.pid)
+            before = found.get(name, (0.0, 0))
+            found[name] = before[0] + seconds, before[1] + memory
+        return found
+
     async def kill(self, namespace: str, pod: str, container: str = "") -> None:
         """Kill every process of a pod, or of one of its containers ("" is all), as the kernel does when one dies."""
         deadline = time.monotonic() + _PATIENCE

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bastion.localcluster import kinds, podspec, workloads
+from bastion.localcluster import kinds, namespaces, podspec, workloads
 from bastion.localcluster.rbac import MASTERS
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ API_CONTAINERS = [{"name": "api", "image": "local/busybox:1", "command": API_COM
 EXEC_RESOURCES = ["pods/exec", "pods/portforward", "pods/attach"]
 WORKLOADS = ["deployments", "replicasets", "statefulsets", "daemonsets"]
 READ = ["get", "list", "watch"]
+METRICS = kinds.POD_METRICS.group
 BOTH = ["get", "create"]
 
 
@@ -138,9 +139,20 @@ CLUSTER_ROLES: Mapping[str, list[Object]] = {
         rule(["create"], ["subjectaccessreviews"], "authorization.k8s.io"),
         rule(["create"], ["tokenreviews"], "authentication.k8s.io"),
         rule(["impersonate"], ["users", "groups"]),
+        rule(["impersonate"], ["userextras/bastion-session"], "authentication.k8s.io"),
     ],
-    "bastion:engineer": [rule(BOTH, ["pods/exec", "pods/portforward"]), rule(["get"], ["pods/log"])],
-    "bastion:contractor": [rule(["get"], ["pods", "pods/log"])],
+    "bastion:engineer": [
+        rule(BOTH, ["pods/exec", "pods/portforward"]),
+        rule(["get"], ["pods/log"]),
+        rule(["get", "list"], ["pods", "events"]),
+        rule(["get", "list"], ["pods"], METRICS),
+        rule(["get", "patch"], ["pods/ephemeralcontainers"]),
+    ],
+    "bastion:contractor": [
+        rule(["get"], ["pods", "pods/log"]),
+        rule(["get", "list"], ["events"]),
+        rule(["get", "list"], ["pods"], METRICS),
+    ],
     "bastion:reaper": [rule(BOTH, ["pods/exec"])],
 }
 
@@ -165,8 +177,8 @@ def fill(store: Store) -> None:
     """Put everything into an empty store."""
     for name, labels in NAMESPACES.items():
         store.create(kinds.NAMESPACE, _namespace(name, labels))
-        store.create(kinds.SERVICE_ACCOUNT, _service_account(name, "default"))
-    store.create(kinds.SERVICE_ACCOUNT, _service_account(BASTION_NAMESPACE, BASTION_ACCOUNT))
+        store.create(kinds.SERVICE_ACCOUNT, namespaces.service_account(name, namespaces.DEFAULT_ACCOUNT))
+    store.create(kinds.SERVICE_ACCOUNT, namespaces.service_account(BASTION_NAMESPACE, BASTION_ACCOUNT))
     for seed in PODS:
         metadata = {"name": seed.name, "namespace": seed.namespace, "labels": seed.labels}
         if seed.annotations:
@@ -178,18 +190,8 @@ def fill(store: Store) -> None:
 
 
 def _namespace(name: str, labels: dict[str, str]) -> Object:
-    return {
-        "kind": kinds.NAMESPACE.name,
-        "apiVersion": "v1",
-        "metadata": {"name": name, "labels": {**labels, "kubernetes.io/metadata.name": name}},
-        "spec": {"finalizers": ["kubernetes"]},
-        "status": {"phase": "Active"},
-    }
-
-
-def _service_account(namespace: str, name: str) -> Object:
-    metadata = {"name": name, "namespace": namespace}
-    return {"kind": kinds.SERVICE_ACCOUNT.name, "apiVersion": "v1", "metadata": metadata}
+    metadata = {"name": name, "labels": labels}
+    return namespaces.active({"kind": kinds.NAMESPACE.name, "apiVersion": "v1", "metadata": metadata})
 
 
 def _fill_api(store: Store) -> None:

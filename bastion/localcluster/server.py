@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import sys
 from http import HTTPStatus
@@ -29,14 +30,35 @@ class Server:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(certificates.server, certificates.server_key)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connections: set[Connection] = set()
         self._listener: asyncio.Server | None = None
+        self._address = ("", 0)
 
     async def listen(self, host: str, port: int) -> int:
         """Begin to serve; returns the port (0 asked for any)."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(lambda: Connection(self._context, self._ready), host, port)
         bound: int = self._listener.sockets[0].getsockname()[1]
+        self._address = host, bound
         return bound
+
+    def reset(self) -> int:
+        """Abort every connection; returns how many there were."""
+        connections = list(self._connections)
+        for connection in connections:
+            connection.abort()
+        return len(connections)
+
+    async def pause(self, seconds: float) -> None:
+        """Refuse new connections for so long, as a server that restarts."""
+        assert self._listener is not None
+        family = self._listener.sockets[0].family
+        self._listener.close()
+        with socket.socket(family) as place:  # keeps the port ours, and does not listen
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            place.bind(self._address)
+            await asyncio.sleep(seconds)
+            await self.listen(*self._address)
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
@@ -47,6 +69,7 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _ready(self, connection: Connection) -> None:
+        self._connections.add(connection)
         task = asyncio.ensure_future(self._converse(connection))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -65,6 +88,7 @@ class Server:
         except ConnectionError:
             pass  # the peer left
         finally:
+            self._connections.discard(connection)
             connection.abort()
 
     async def _next_answer(self, connection: Connection) -> Response | None:

@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING, Any
 from bastion.localcluster.http import JSON, TEXT, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bastion.localcluster.kinds import Kind
 
 NO_CACHE = (("Cache-Control", "no-cache, private"),)
+
+FAILURES: Mapping[int, tuple[str, str]] = {
+    429: ("", "Too many requests, please try again later.\n"),
+    500: ("InternalError", "Internal error occurred: etcdserver: request timed out"),
+    503: ("ServiceUnavailable", "the server is currently unable to handle the request"),
+}
+"""What passes by itself: reason ("" is plain text) and message by status."""
+
+_KUBELET = "127.0.0.1:10250"
 
 _HTML = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 _HTML_SAFE = str.maketrans(_HTML)
@@ -124,6 +133,32 @@ def plain(status: int, text: str) -> ApiError:
 def no_subprotocol() -> ApiError:
     """403 with an empty body: no subprotocol that was offered is spoken. It looks like RBAC, and is not."""
     return ApiError(Response(status=HTTPStatus.FORBIDDEN, close=True))
+
+
+def unreachable(asked: str = "") -> ApiError:
+    """500: the kubelet does not answer; `asked` is the URL for what is a plain GET, "" for a stream."""
+    cause = f"dial tcp {_KUBELET}: connect: connection refused"
+    message = f'Get "https://{_KUBELET}{asked}": {cause}' if asked else f"error dialing backend: {cause}"
+    status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
+    return ApiError(answer({**status, "code": 500}, HTTPStatus.INTERNAL_SERVER_ERROR))
+
+
+def failed(code: int, retry_after_s: int | None) -> ApiError:
+    """One of FAILURES, as a server that is overloaded or restarting gives it."""
+    retry = () if retry_after_s is None else (("Retry-After", str(retry_after_s)),)
+    reason, message = FAILURES[code]
+    if reason:
+        body, content_type = to_json(_status(HTTPStatus(code), reason, message)), JSON
+    else:
+        body, content_type = message.encode(), TEXT
+    return ApiError(Response(status=code, body=body, content_type=content_type, headers=(*NO_CACHE, *retry)))
+
+
+def invalid(kind: Kind, name: str, field: str, message: str) -> ApiError:
+    """422 for an object with a field that makes no sense."""
+    causes = [{"reason": "FieldValueInvalid", "message": message, "field": field}]
+    said = f'{kind.name} "{name}" is invalid: {field}: {message}'
+    return _failure(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid", said, {**kind.details(name), "causes": causes})
 
 
 def _failure(code: HTTPStatus, reason: str, message: str, details: dict[str, Any] | None = None) -> ApiError:

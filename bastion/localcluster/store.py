@@ -93,6 +93,7 @@ class Store:
         """Take an object out; returns its last state, which tells of its deletion."""
         self.version += 1
         ended = {"deletionTimestamp": self.now(), "deletionGracePeriodSeconds": 0}
+        ended |= {key: value["metadata"][key] for key in ended if key in value["metadata"]}
         last = {**value, "metadata": {**value["metadata"], "resourceVersion": str(self.version), **ended}}
         del self._objects[kind][key_of(last)]
         self._remember(Change(version=self.version, kind=kind, old=last, new=None))

@@ -11,10 +11,13 @@ from bastion.localcluster import kinds, patches, places, podspec, portforward, r
 from bastion.localcluster.bodies import read_object, read_question
 from bastion.localcluster.http import Response
 from bastion.localcluster.logs import LogOptions
+from bastion.localcluster.podspec import Role
 from bastion.localcluster.runtime import ContainerName
 from bastion.localcluster.store import timestamp
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from bastion.localcluster.accounttokens import AccountTokens
     from bastion.localcluster.connection import Connection
     from bastion.localcluster.execs import Execs
@@ -48,7 +51,7 @@ class Subresources:
                 return None
             case "GET", kinds.POD, "log":
                 self._require(place, user, "get")
-                return self._log(request, place)
+                return self._log(request, connection, place)
             case "GET", kinds.POD, "ephemeralcontainers":
                 self._require(place, user, "get")
                 return statuses.answer(self._objects.get(place))
@@ -72,6 +75,8 @@ class Subresources:
         if not rbac.authorize(self._store, user, create).allowed:  # since 1.35, also for a GET: a WebSocket is one
             raise rbac.refused(replace(create, subresource=""), "")
         pod = self._objects.get(place)
+        if not self._kubelet.up:
+            raise statuses.unreachable()
         if place.subresource == "portforward":
             name = ContainerName(namespace=place.namespace, pod=place.name, container="")
             await portforward.serve(request, connection, self._execs, self._kubelet, name, pod)
@@ -84,27 +89,43 @@ class Subresources:
         else:
             await self._execs.exec(request, connection, name, container["image"])
 
-    def _log(self, request: Request, place: Place) -> Response:
+    def _log(self, request: Request, connection: Connection, place: Place) -> Response:
         pod = self._objects.get(place)
         container = choose_container(pod, request.param("container"))
         options = _log_options(request, self._store.time())
+        if not self._kubelet.up:
+            raise statuses.unreachable(f"/containerLogs/{place.namespace}/{place.name}/{container['name']}")
         log = self._kubelet.log(pod, container["name"], previous=request.flag("previous"))
-        return Response(
-            status=HTTPStatus.OK, content_type="text/plain", headers=statuses.NO_CACHE, stream=log.read(options)
-        )
+        name = ContainerName(namespace=place.namespace, pod=place.name, container=container["name"])
+        stream = self._sent(connection, name, log.read(options))
+        return Response(status=HTTPStatus.OK, content_type="text/plain", headers=statuses.NO_CACHE, stream=stream)
+
+    async def _sent(
+        self, connection: Connection, name: ContainerName, lines: AsyncGenerator[bytes, None]
+    ) -> AsyncGenerator[bytes, None]:
+        """Lines, on a connection that counts as a stream of the pod meanwhile."""
+        with self._execs.open(connection, name):
+            async for data in lines:
+                await connection.pass_hold()
+                yield data
 
     def _add_ephemeral(self, place: Place, given: Object) -> Response:
         """Only the list of ephemeral containers is taken, and it can only grow (as the API reference says)."""
         pod = self._objects.get(place)
         old = {one["name"]: one for one in pod["spec"].get("ephemeralContainers", ())}
         wanted = (given.get("spec") or {}).get("ephemeralContainers") or []
-        taken = {one["name"] for one in pod["spec"]["containers"]}
+        regular = {one["name"] for one in pod["spec"]["containers"]}
+        taken = {spec["name"] for spec, role in podspec.specs(pod) if role is not Role.EPHEMERAL}
         if not isinstance(wanted, list):
             raise statuses.bad_request("spec.ephemeralContainers: Invalid value: must be a list")
         for index, one in enumerate(wanted):
             validation.check_container(f"spec.ephemeralContainers[{index}]", one)
             if one["name"] in taken:
                 raise statuses.bad_request(f'spec.ephemeralContainers: Duplicate value: "{one["name"]}"')
+            target = one.get("targetContainerName")
+            if target and target not in regular:
+                field = f"spec.ephemeralContainers[{index}].targetContainerName"
+                raise statuses.invalid(kinds.POD, place.name, field, f'Not found: "{target}"')
             taken.add(one["name"])
         if not set(old) <= taken:
             raise statuses.bad_request("spec.ephemeralContainers: existing ephemeral containers may not be removed")
@@ -142,10 +163,12 @@ def choose_container(pod: Object, wanted: str) -> dict[str, Any]:
     """The container of a pod; the API server knows no default among several (recorded). Raises ApiError: 400."""
     name = pod["metadata"]["name"]
     regular = {one["name"]: one for one in pod["spec"]["containers"]}
+    inits = [one["name"] for one in pod["spec"].get("initContainers", ())]
     if not wanted and len(regular) > 1:
-        choices = " ".join(regular)
-        raise statuses.bad_request(f"a container name must be specified for pod {name}, choose one of: [{choices}]")
-    containers = {**regular, **{one["name"]: one for one in pod["spec"].get("ephemeralContainers", ())}}
+        others = f" or one of the init containers: [{' '.join(inits)}]" if inits else ""
+        choices = f"choose one of: [{' '.join(regular)}]{others}"
+        raise statuses.bad_request(f"a container name must be specified for pod {name}, {choices}")
+    containers = {spec["name"]: spec for spec, _ in podspec.specs(pod)}
     if wanted and wanted not in containers:
         raise statuses.bad_request(f"container {wanted} is not valid for pod {name}")
     found: dict[str, Any] = containers[wanted or next(iter(regular))]

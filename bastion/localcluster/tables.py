@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bastion.localcluster import kinds
+from bastion.localcluster import kinds, podcells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,29 +88,17 @@ def _at(*path: str, default: str = _NONE) -> Callable[[Object, datetime], str]:
     return cell
 
 
-def _containers(value: Object) -> list[Object]:
-    listed: list[Object] = value.get("status", {}).get("containerStatuses", [])
-    return listed
-
-
 def _ready(value: Object, _now: datetime) -> str:
-    ready = sum(1 for one in _containers(value) if one["ready"])
-    return f"{ready}/{len(value['spec']['containers'])}"
+    return podcells.ready(value)
 
 
 def _status(value: Object, _now: datetime) -> str:
-    if "deletionTimestamp" in value["metadata"]:
-        return "Terminating"
-    for one in _containers(value):
-        for state in ("waiting", "terminated"):
-            if reason := one["state"].get(state, {}).get("reason"):
-                return str(reason)
-    return str(value.get("status", {}).get("phase", "Unknown"))
+    return podcells.state(value)
 
 
 def _restarts(value: Object, now: datetime) -> str:
-    count = sum(one["restartCount"] for one in _containers(value))
-    ends = [one["lastState"]["terminated"]["finishedAt"] for one in _containers(value) if one["lastState"]]
+    count = sum(one["restartCount"] for one in podcells.containers(value))
+    ends = [one["lastState"]["terminated"]["finishedAt"] for one in podcells.containers(value) if one["lastState"]]
     return f"{count} ({age(max(ends), now)} ago)" if count and ends else str(count)
 
 
@@ -125,6 +113,15 @@ def _involved(value: Object, _now: datetime) -> str:
 
 def _replicas(value: Object, _now: datetime) -> str:
     return f"{value.get('status', {}).get('readyReplicas', 0)}/{value['spec'].get('replicas', 1)}"
+
+
+def _completions(value: Object, _now: datetime) -> str:
+    return f"{value.get('status', {}).get('succeeded', 0)}/{value['spec'].get('completions', 1)}"
+
+
+def _job_status(value: Object, _now: datetime) -> str:
+    ended = value.get("status", {}).get("conditions", [])
+    return str(ended[0]["type"]) if ended else "Running"
 
 
 _DEFAULT = (("Name", 0, _name), ("Age", 0, _age))
@@ -162,6 +159,18 @@ _COLUMNS: dict[Kind, tuple[tuple[str, int, Callable[[Object, datetime], str]], .
         ("Ready", 0, _at("status", "readyReplicas", default="0")),
         ("Age", 0, _age),
     ),
+    kinds.STATEFUL_SET: (("Name", 0, _name), ("Ready", 0, _replicas), ("Age", 0, _age)),
+    kinds.DAEMON_SET: (
+        ("Name", 0, _name),
+        ("Desired", 0, _at("status", "desiredNumberScheduled", default="0")),
+        ("Current", 0, _at("status", "currentNumberScheduled", default="0")),
+        ("Ready", 0, _at("status", "numberReady", default="0")),
+        ("Up-to-date", 0, _at("status", "updatedNumberScheduled", default="0")),
+        ("Available", 0, _at("status", "numberAvailable", default="0")),
+        ("Node Selector", 0, _at("spec", "template", "spec", "nodeSelector")),
+        ("Age", 0, _age),
+    ),
+    kinds.JOB: (("Name", 0, _name), ("Status", 0, _job_status), ("Completions", 0, _completions), ("Age", 0, _age)),
 }
 _COLUMNS[kinds.ROLE_BINDING] = _COLUMNS[kinds.CLUSTER_ROLE_BINDING] = (
     ("Name", 0, _name),

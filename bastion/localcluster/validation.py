@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bastion.localcluster import kinds, statuses
+from bastion.localcluster import kinds, statuses, workloads
 
 if TYPE_CHECKING:
     from bastion.localcluster.kinds import Kind
     from bastion.localcluster.store import Object
 
 _MOST_REPLICAS = 50
+_POLICIES = ("Always", "OnFailure", "Never")
 
 
 def check(kind: Kind, value: Object) -> None:
@@ -24,8 +25,20 @@ def check(kind: Kind, value: Object) -> None:
     _need(labels is None or _is_words(labels), "metadata.labels", "must be words")
     if kind is kinds.POD:
         _check_pod_spec("spec", value.get("spec"))
-    elif kind in (kinds.DEPLOYMENT, kinds.REPLICA_SET):
+    elif kind is kinds.JOB:
+        _check_job(value.get("spec"))
+    elif kind in workloads.KINDS:
         _check_workload(value.get("spec"))
+
+
+def _check_job(spec: Any) -> None:
+    _need(isinstance(spec, dict), "spec", "must be an object")
+    limit = spec.get("backoffLimit", 6)
+    _need(type(limit) is int and limit >= 0, "spec.backoffLimit", "must be a number")
+    _need(isinstance(spec.get("template"), dict), "spec.template", "must be an object")
+    inner = spec["template"].get("spec")
+    _check_pod_spec("spec.template.spec", inner)
+    _need(inner.get("restartPolicy") in ("Never", "OnFailure"), "spec.template.spec.restartPolicy", "Unsupported value")
 
 
 def _check_workload(spec: Any) -> None:
@@ -44,10 +57,17 @@ def _check_pod_spec(path: str, spec: Any) -> None:
     containers = spec.get("containers") if isinstance(spec, dict) else None
     _need(isinstance(containers, list) and bool(containers), f"{path}.containers", "must be a list that is not empty")
     assert isinstance(containers, list)
-    for index, one in enumerate(containers):
-        check_container(f"{path}.containers[{index}]", one)
-    names = [one["name"] for one in containers]
+    inits, gates = spec.get("initContainers", []), spec.get("schedulingGates", [])
+    _need(isinstance(inits, list), f"{path}.initContainers", "must be a list")
+    _need(isinstance(gates, list), f"{path}.schedulingGates", "must be a list")
+    for part, listed in (("containers", containers), ("initContainers", inits)):
+        for index, one in enumerate(listed):
+            check_container(f"{path}.{part}[{index}]", one)
+    names = [one["name"] for one in (*containers, *inits)]
     _need(len(set(names)) == len(names), f"{path}.containers", "has a name twice")
+    _need(spec.get("restartPolicy", "Always") in _POLICIES, f"{path}.restartPolicy", "Unsupported value")
+    grace = spec.get("terminationGracePeriodSeconds", 0)
+    _need(type(grace) is int and grace >= 0, f"{path}.terminationGracePeriodSeconds", "must be a number of seconds")
 
 
 def check_container(path: str, value: Any) -> None:

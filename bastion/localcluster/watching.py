@@ -1,12 +1,14 @@
 """Watches: the changes of a kind as they happen, one JSON line each; used by objects.
 
 Behaviour as recorded (tests/data/kube-wire, pods-watch-*): from version 0 everything is told first, then a bookmark if
-asked for; a version whose changes are forgotten gives one ERROR event with a 410 inside a 200.
+asked for, and from then on one at intervals; a version whose changes are forgotten gives one ERROR event with a 410
+inside a 200.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +29,14 @@ LONGEST_S = 3600.0
 _INITIAL_EVENTS_END = {"k8s.io/initial-events-end": "true"}
 
 
-def watch(objects: Store, place: Place, request: Request) -> Response:
+def watch(objects: Store, place: Place, request: Request, bookmarks_every_s: float) -> Response:
     """The stream of events. Raises ApiError: 400 for a query that makes no sense."""
     version = request.param("resourceVersion") or "0"
     timeout = request.param("timeoutSeconds") or "0"
     for value in (version, timeout):
         if not (value.isascii() and value.isdigit()):
             raise statuses.bad_request(f'strconv.ParseUint: parsing "{value}": invalid syntax')
-    watcher = _Watcher(objects, place, request)
+    watcher = _Watcher(objects, place, request, bookmarks_every_s)
     stream = watcher.events(int(version), float(timeout) or LONGEST_S)
     return Response(status=HTTPStatus.OK, content_type=JSON, headers=statuses.NO_CACHE, stream=stream)
 
@@ -42,7 +44,8 @@ def watch(objects: Store, place: Place, request: Request) -> Response:
 class _Watcher:
     """One watch."""
 
-    def __init__(self, objects: Store, place: Place, request: Request) -> None:
+    def __init__(self, objects: Store, place: Place, request: Request, bookmarks_every_s: float) -> None:
+        self._bookmarks_every_s = bookmarks_every_s
         self._objects = objects
         self._place = place
         self._selected: Callable[[Object], bool] = listing.matcher(place.kind, request)
@@ -52,17 +55,19 @@ class _Watcher:
 
     async def events(self, version: int, seconds: float) -> AsyncGenerator[bytes, None]:
         """Lines of JSON until that many seconds are over."""
-        deadline = asyncio.get_running_loop().time() + seconds
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
         if version == 0 or self._initial:
             version = self._objects.version
             for value in self._objects.list(self._place.kind, self._place.namespace):
                 if self._matches(value):
                     yield self._line("ADDED", value)
             if self._bookmarks:
-                yield self._bookmark(version)
+                yield self._bookmark(version, _INITIAL_EVENTS_END)
         else:
             yield b""  # so that the head goes out
-        while True:
+        next_bookmark = loop.time() + self._bookmarks_every_s
+        while loop.time() < deadline:
             try:
                 changes = self._objects.changes(version)
             except TooOldError as error:
@@ -72,11 +77,12 @@ class _Watcher:
                 version = change.version
                 if line := self._told(change):
                     yield line
-            try:
-                async with asyncio.timeout_at(deadline):
+            if self._bookmarks and loop.time() >= next_bookmark:
+                next_bookmark = loop.time() + self._bookmarks_every_s
+                yield self._bookmark(version, {})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(min(deadline, next_bookmark) if self._bookmarks else deadline):
                     await self._objects.wait_changed(version)
-            except TimeoutError:
-                return
 
     def _told(self, change: Change) -> bytes:
         """One change as this watch sees it: an object that is selected no more was deleted."""
@@ -107,11 +113,14 @@ class _Watcher:
             value = tables.table(self._place.kind, value, self._objects.time())
         return _event(kind, value)
 
-    def _bookmark(self, version: int) -> bytes:
+    def _bookmark(self, version: int, annotations: dict[str, str]) -> bytes:
+        metadata: dict[str, Any] = {"resourceVersion": str(version)}
+        if annotations:
+            metadata["annotations"] = annotations
         value: dict[str, Any] = {
             "kind": self._place.kind.name,
             "apiVersion": self._place.kind.api_version,
-            "metadata": {"resourceVersion": str(version), "annotations": _INITIAL_EVENTS_END},
+            "metadata": metadata,
         }
         if self._place.kind is kinds.POD:
             value |= {"spec": {"containers": None}, "status": {}}

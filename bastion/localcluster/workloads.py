@@ -1,6 +1,7 @@
-"""The shapes of Deployments and ReplicaSets, and of the pods they make; used by seed and controllers.
+"""The shapes of what makes pods, and of the pods it makes; used by seed, objects, rollouts and podmakers.
 
-They have the keys of recorded objects (tests/data/kube-wire: deployment-get, replicasets-list), without managedFields.
+Deployments and ReplicaSets have the keys of recorded objects (tests/data/kube-wire: deployment-get, replicasets-list),
+without managedFields.
 """
 
 from __future__ import annotations
@@ -12,7 +13,36 @@ from typing import TYPE_CHECKING
 from bastion.localcluster import kinds, podspec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bastion.localcluster.store import Object
+
+
+HASH = "pod-template-hash"
+REVISION = "deployment.kubernetes.io/revision"
+KINDS = (kinds.DEPLOYMENT, kinds.REPLICA_SET, kinds.STATEFUL_SET, kinds.DAEMON_SET, kinds.JOB)
+"""What makes pods."""
+
+_DEFAULTS: Mapping[kinds.Kind, Object] = {
+    kinds.DEPLOYMENT: {
+        "replicas": 1,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}},
+        "revisionHistoryLimit": 10,
+        "progressDeadlineSeconds": 600,
+    },
+    kinds.REPLICA_SET: {"replicas": 1},
+    kinds.STATEFUL_SET: {
+        "replicas": 1,
+        "podManagementPolicy": "OrderedReady",
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
+        "revisionHistoryLimit": 10,
+    },
+    kinds.DAEMON_SET: {
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}},
+        "revisionHistoryLimit": 10,
+    },
+    kinds.JOB: {"parallelism": 1, "completions": 1, "backoffLimit": 6, "completionMode": "NonIndexed"},
+}
 
 
 def deployment(namespace: str, name: str, labels: dict[str, str], containers: list[Object], replicas: int) -> Object:
@@ -25,51 +55,39 @@ def deployment(namespace: str, name: str, labels: dict[str, str], containers: li
             "namespace": namespace,
             "generation": 1,
             "labels": labels,
-            "annotations": {"deployment.kubernetes.io/revision": "1"},
+            "annotations": {REVISION: "1"},
         },
         "spec": {
-            "replicas": replicas,
             "selector": {"matchLabels": {"app": labels["app"]}},
             "template": {"metadata": {"labels": labels}, "spec": podspec.template_spec(containers)},
-            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}},
-            "revisionHistoryLimit": 10,
-            "progressDeadlineSeconds": 600,
+            **_DEFAULTS[kinds.DEPLOYMENT],
+            "replicas": replicas,
         },
     }
 
 
-def deployment_status(of: Object) -> Object:
-    """A Deployment's status, from its ReplicaSet's."""
-    counts = of.get("status", {})
-    ready = counts.get("readyReplicas", 0)
-    enough = ready >= of["spec"]["replicas"]
-    done = f'ReplicaSet "{of["metadata"]["name"]}" has successfully progressed.'
-    available = ("MinimumReplicasAvailable", "Deployment has minimum availability.")
-    lacking = ("MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
-    conditions = [
-        ("Progressing", True, "NewReplicaSetAvailable", done),
-        ("Available", enough, *(available if enough else lacking)),
-    ]
+def completed(kind: kinds.Kind, value: Object) -> Object:
+    """One of KINDS that somebody made, with what an API server adds."""
+    spec, metadata = value["spec"], {**value["metadata"], "generation": 1}
+    template = spec["template"]
+    inner = template["spec"]
+    shape = podspec.template_spec(inner["containers"])
+    template = {**template, "spec": {**shape, **inner, "containers": shape["containers"]}}
+    labels = {"labels": template["metadata"]["labels"]} if kind is not kinds.JOB and "labels" not in metadata else {}
     return {
-        "observedGeneration": 1,
-        "replicas": counts.get("replicas", 0),
-        "updatedReplicas": counts.get("replicas", 0),
-        "readyReplicas": ready,
-        "availableReplicas": ready,
-        "terminatingReplicas": 0,
-        "conditions": [
-            {"type": kind, "status": str(holds), "reason": reason, "message": message}
-            for kind, holds, reason, message in conditions
-        ],
+        **value,
+        "metadata": {**metadata, **labels},
+        "spec": {**_DEFAULTS[kind], **spec, "template": template},
     }
 
 
-def replica_set(of: Object, template_hash: str) -> Object:
-    """The one ReplicaSet of a Deployment."""
+def replica_set(of: Object, template_hash: str, revision: int = 1) -> Object:
+    """A ReplicaSet of a Deployment, for the pods of its template as it is now."""
     metadata, spec = of["metadata"], of["spec"]
     replicas = spec.get("replicas", 1)
-    mark = {"pod-template-hash": template_hash}
+    mark = {HASH: template_hash}
     labels = {**spec["template"]["metadata"]["labels"], **mark}
+    template = {"metadata": {**spec["template"]["metadata"], "labels": labels}, "spec": spec["template"]["spec"]}
     return {
         "kind": kinds.REPLICA_SET.name,
         "apiVersion": kinds.REPLICA_SET.api_version,
@@ -80,55 +98,55 @@ def replica_set(of: Object, template_hash: str) -> Object:
             "labels": labels,
             "annotations": {
                 "deployment.kubernetes.io/desired-replicas": str(replicas),
-                "deployment.kubernetes.io/max-replicas": str(replicas + 1),
-                "deployment.kubernetes.io/revision": "1",
+                "deployment.kubernetes.io/max-replicas": str(replicas + surge(replicas)),
+                REVISION: str(revision),
             },
             "ownerReferences": [_owner(of)],
         },
         "spec": {
             "replicas": replicas,
             "selector": {"matchLabels": {**spec["selector"]["matchLabels"], **mark}},
-            "template": {"metadata": {"labels": labels}, "spec": spec["template"]["spec"]},
+            "template": template,
         },
     }
 
 
-def replica_set_status(pods: list[Object]) -> Object:
-    """A ReplicaSet's status, from its pods."""
-    ready = sum(1 for pod in pods if podspec.is_ready(pod))
-    return {
-        "replicas": len(pods),
-        "fullyLabeledReplicas": len(pods),
-        "readyReplicas": ready,
-        "availableReplicas": ready,
-        "terminatingReplicas": 0,
-        "observedGeneration": 1,
-    }
+def is_made_from(replica_set: Object, template: Object) -> bool:
+    """Whether a ReplicaSet is the one for a Deployment's template, whatever its hash is called."""
+    own = replica_set["spec"]["template"]
+    labels = {key: value for key, value in own["metadata"]["labels"].items() if key != HASH}
+    return bool(own["spec"] == template["spec"] and {**own["metadata"], "labels": labels} == template["metadata"])
 
 
-def pod_of(of: Object, suffix: str) -> Object:
-    """A new pod of a ReplicaSet."""
+def pod_of(of: Object, suffix: str, labels: dict[str, str] | None = None) -> Object:
+    """A new pod of what makes pods; `labels` beside those of its template."""
     prefix = f"{of['metadata']['name']}-"
     template = of["spec"]["template"]
     metadata = {
+        **(template.get("metadata") or {}),
         "name": f"{prefix}{suffix}",
         "generateName": prefix,
         "namespace": of["metadata"]["namespace"],
-        "labels": template["metadata"]["labels"],
+        "labels": {**((template.get("metadata") or {}).get("labels") or {}), **(labels or {})},
         "ownerReferences": [_owner(of)],
     }
     return podspec.pending({"metadata": metadata, "spec": template["spec"]})
 
 
+def surge(replicas: int) -> int:
+    """How many pods a rollout may have beyond that number: a quarter, rounded up."""
+    return -(-replicas // 4)
+
+
 def template_hash(template: Object) -> str:
-    """What tells the ReplicaSets of a Deployment apart."""
+    """What tells the pods of one template from those of another."""
     return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def owners_of(value: Object, kind: kinds.Kind) -> set[str]:
-    """The uids of an object's owners of a kind."""
+def owner_uid(value: Object) -> str:
+    """The uid of an object's controller; "" if it has none."""
     references = value["metadata"].get("ownerReferences", ())
-    return {one["uid"] for one in references if one["kind"] == kind.name}
+    return next((str(one["uid"]) for one in references if one.get("controller")), "")
 
 
 def _owner(value: Object) -> Object:

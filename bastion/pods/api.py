@@ -1,38 +1,43 @@
-"""The way to the API server: configuration, credentials, requests that cannot go astray; used by kube and resolve.
+"""The way to the API server: requests that cannot go astray, tried again where that helps; used by the rest of pods.
 
-Configuration and authentication are kubernetes_asyncio's (kubeconfig, exec
-plugins, the ServiceAccount's token re-read as it rotates). Requests are ours: the
-library's streams are limited to 100, speak v4 only and lose the server's reason when
-it refuses, and its typed calls take more time than all else that opens a session.
+Requests are ours: the library's streams are limited to 100, speak v4 only and lose the
+server's reason when it refuses, its typed calls cannot repeat Impersonate-Group, and take
+more time than all else that opens a session.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
-import os
-import ssl
 from asyncio.sslproto import SSLProtocol
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote, urlencode
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from kubernetes_asyncio import client, config
+from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
 from bastion.errors import BastionError, Code
+from bastion.pods.retry import Passing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from aiohttp.client_middlewares import ClientHandlerType
 
     from bastion.model import KubeIdentity
+    from bastion.pods.configuration import ClusterConfiguration
+    from bastion.pods.retry import Retries
+    from bastion.ports import Tell
+
+Answer = TypeVar("Answer")
+
+SESSION_EXTRA = "bastion-session"
+"""Under which key the API server's audit log names our session (RBAC: userextras/bastion-session)."""
 
 CONNECT_TIMEOUT_S = 15.0
 """How long an upgrade may take before the API server counts as unavailable."""
@@ -51,10 +56,11 @@ URL_LIMIT = 1_000_000
 class Refused(Exception):  # noqa: N818 - it is an answer, not a failure of ours
     """The server answered an upgrade with something else than 101, or a request with an error."""
 
-    def __init__(self, status: int, body: bytes) -> None:
+    def __init__(self, status: int, body: bytes, retry_after: str = "") -> None:
         super().__init__(f"HTTP {status}")
         self.status = status
         self.body = body
+        self.retry_after_s = float(retry_after) if retry_after.isdigit() and len(retry_after) < 4 else None  # noqa: PLR2004 - not a date, and not for ever
 
     @property
     def message(self) -> str:
@@ -62,20 +68,34 @@ class Refused(Exception):  # noqa: N818 - it is an answer, not a failure of ours
         return status_message(self.body.decode(errors="replace"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """A request: what is asked of which path, as whom."""
+
+    method: str
+    url: URL
+    body: bytes | None = None
+    content_type: str = "application/json"
+    identity: KubeIdentity | None = None
+
+
 class Api:
     """One API server and our credentials for it."""
 
-    def __init__(self, configuration: client.Configuration) -> None:
+    def __init__(self, configuration: ClusterConfiguration, retries: Retries, *, impersonating: bool = True) -> None:
+        """`impersonating`: calls for a person are made as that person, and otherwise as the bastion itself."""
         self._configuration = configuration
-        self._proxy = configuration.proxy or _proxy_of_environment(configuration.host or "")
-        tls = _tls(configuration)
+        self._retries = retries
+        self.impersonating = impersonating
         self._requests = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=tls),
+            connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
         )
         # A stream has a connection of its own, always a new one: a request that may have begun is not sent twice.
         self._streams = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=tls), middlewares=[_keep_refusal]
+            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            middlewares=[_keep_refusal],
         )
 
     async def aclose(self) -> None:
@@ -83,80 +103,176 @@ class Api:
         await self._streams.close()
         await self._requests.close()
 
-    async def get(self, *path: str, query: Sequence[tuple[str, str]] = ()) -> Any:
-        """Ask for what is at a path, as the bastion itself; returns the JSON.
+    async def get(
+        self,
+        *path: str,
+        query: Sequence[tuple[str, str]] = (),
+        identity: KubeIdentity | None = None,
+        tell: Tell | None = None,
+    ) -> Any:
+        """Ask for what is at a path, as a person or (None) as the bastion itself; returns the JSON.
 
+        Tried again while that may help; `tell` shows it to a person who waits.
         Raises Refused if there is no such thing (404), and BastionError: CLUSTER_DENIED, CLUSTER_UNAVAILABLE, INVALID.
         """
-        return await self._request("GET", path, query, None)
+        return await self._json(_Call(method="GET", url=self._url(path, query), identity=identity), tell)
 
-    async def post(self, *path: str, body: Mapping[str, Any]) -> Any:
-        """Have something made, as the bastion itself; returns the JSON. Raises as `get`."""
-        return await self._request("POST", path, (), body)
-
-    async def _request(
-        self, method: str, path: Sequence[str], query: Sequence[tuple[str, str]], body: Mapping[str, Any] | None
+    async def post(
+        self, *path: str, body: Mapping[str, Any], identity: KubeIdentity | None = None, tell: Tell | None = None
     ) -> Any:
-        url = self._url(path, query)
-        try:
-            async with self._requests.request(
-                method,
-                url,
-                json=body,
-                headers=await self._credentials(),
-                server_hostname=self._configuration.tls_server_name or None,
-                proxy=self._proxy,
-            ) as response:
-                said = await response.read()
-        except TimeoutError as error:
-            raise unavailable(f"no answer within {REQUEST_TIMEOUT_S:.0f} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise unavailable(f"{type(error).__name__} {error}") from error
-        return _answered(response.status, said)
+        """Have a question answered that is put as an object; returns the JSON. Raises as `get`."""
+        url = self._url(path, ())
+        return await self._json(_Call(method="POST", url=url, body=json.dumps(body).encode(), identity=identity), tell)
+
+    async def patch(
+        self,
+        *path: str,
+        body: Mapping[str, Any],
+        content_type: str,
+        identity: KubeIdentity | None = None,
+        tell: Tell | None = None,
+    ) -> Any:
+        """Have something changed, by a patch that may arrive twice without harm; returns the JSON. Raises as `get`."""
+        data = json.dumps(body).encode()
+        call = _Call(method="PATCH", url=self._url(path, ()), body=data, content_type=content_type, identity=identity)
+        return await self._json(call, tell)
+
+    @asynccontextmanager
+    async def streaming(
+        self, *path: str, query: Sequence[tuple[str, str]] = (), identity: KubeIdentity | None = None
+    ) -> AsyncIterator[aiohttp.StreamReader]:
+        """A GET whose answer comes as it is made (a watch, a log that is followed); not tried again.
+
+        What reads it raises aiohttp.ClientError when the connection breaks. Raises as `get`, entering, and Refused for
+        what is there but not in that way (400: no such log; 410: a version that is forgotten).
+        """
+        call = _Call(method="GET", url=self._url(path, query), identity=identity)
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    response = await stack.enter_async_context(await self._sent(self._streams, call))
+                    said = b"" if response.ok else await response.read()
+            except TimeoutError as error:
+                raise unavailable(f"no answer within {CONNECT_TIMEOUT_S:.0f} s") from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise unavailable(f"{type(error).__name__} {error}") from error
+            if not response.ok:
+                refused = Refused(response.status, said)
+                if refused.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.GONE}:
+                    raise refused
+                _raise_for(refused, call.identity)
+            yield response.content
 
     async def open_stream(
-        self, path: Sequence[str], query: Sequence[tuple[str, str]], protocol: str, identity: KubeIdentity
+        self,
+        path: Sequence[str],
+        query: Sequence[tuple[str, str]],
+        protocol: str,
+        identity: KubeIdentity,
+        tell: Tell | None = None,
     ) -> aiohttp.ClientWebSocketResponse:
-        """Open a WebSocket on an API path as a person.
+        """Open a WebSocket on an API path as a person; tried again only where nothing can have begun.
 
         Raises Refused if the server answers otherwise than with 101, and BastionError: INVALID if the
         request is longer than a server takes, CLUSTER_UNAVAILABLE if there is no answer.
         """
         url = self._url(path, query)
+
+        def attempt() -> Awaitable[aiohttp.ClientWebSocketResponse]:
+            return self._believed(lambda: self._upgraded(url, protocol, identity))
+
+        return await self._retries.make(attempt, f"exec {url.path}", tell)
+
+    async def _upgraded(self, url: URL, protocol: str, identity: KubeIdentity) -> aiohttp.ClientWebSocketResponse:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 return await self._streams.ws_connect(
                     url,
                     protocols=(protocol,),
                     headers=await self._headers(identity),
-                    server_hostname=self._configuration.tls_server_name or None,
-                    proxy=self._proxy,
+                    ssl=self._configuration.tls(),
+                    proxy=self._configuration.proxy,
                     timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
                     autoping=False,  # we answer and count them ourselves: a stalled reader must not look dead
                     max_msg_size=0,
                     compress=0,
                 )
+        except Refused as refused:
+            if refused.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+                raise Passing(_cannot_answer(refused), refused.retry_after_s) from refused
+            raise
+        except aiohttp.ClientConnectorError as error:  # nothing was sent
+            raise Passing(unavailable(str(error))) from error
         except TimeoutError as error:
             raise unavailable(f"no answer within {CONNECT_TIMEOUT_S:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise unavailable(str(error)) from error
 
-    async def _headers(self, identity: KubeIdentity) -> CIMultiDict[str]:
-        headers = await self._credentials()
-        headers["Impersonate-User"] = identity.user
-        for group in identity.groups:
-            headers.add("Impersonate-Group", group)
-        return headers
+    async def _json(self, call: _Call, tell: Tell | None) -> Any:
+        def attempt() -> Awaitable[bytes]:
+            return self._believed(lambda: self._once(call))
 
-    async def _credentials(self) -> CIMultiDict[str]:
-        settings = (await self._configuration.auth_settings()).values()
-        return CIMultiDict((setting["key"], setting["value"]) for setting in settings)
+        try:
+            said = await self._retries.make(attempt, f"{call.method} {call.url.path}", tell)
+        except Refused as refused:
+            _raise_for(refused, call.identity)
+        try:
+            return json.loads(said)
+        except ValueError as error:
+            raise unavailable(f"its answer is not JSON: {said[:200]!r}") from error
+
+    async def _believed(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
+        """What the attempt gives; credentials that are not taken any more are read anew once."""
+        try:
+            return await attempt()
+        except Refused as refused:
+            if refused.status != HTTPStatus.UNAUTHORIZED:
+                raise
+            self._configuration.forget()
+            return await attempt()
+
+    async def _once(self, call: _Call) -> bytes:
+        """The body of a good answer. Raises Passing for what another try may mend, Refused for any other answer."""
+        try:
+            async with await self._sent(self._requests, call) as response:
+                said: bytes = await response.read()
+        except TimeoutError as error:
+            raise Passing(unavailable(f"no answer within {REQUEST_TIMEOUT_S:.0f} s")) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Passing(unavailable(f"{type(error).__name__} {error}")) from error
+        if response.ok:
+            return said
+        refused = Refused(response.status, said, response.headers.get("Retry-After", ""))
+        if refused.status == HTTPStatus.TOO_MANY_REQUESTS or refused.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise Passing(_cannot_answer(refused), refused.retry_after_s)
+        raise refused
+
+    async def _sent(self, session: aiohttp.ClientSession, call: _Call) -> Any:
+        """The request, to be entered."""
+        headers = await self._headers(call.identity)
+        if call.body is not None:
+            headers["Content-Type"] = call.content_type
+        return session.request(
+            call.method,
+            call.url,
+            data=call.body,
+            headers=headers,
+            ssl=self._configuration.tls(),
+            proxy=self._configuration.proxy,
+        )
+
+    async def _headers(self, identity: KubeIdentity | None) -> CIMultiDict[str]:
+        headers = CIMultiDict(await self._configuration.headers())
+        if identity is not None and self.impersonating:
+            for name, value in impersonation(identity):
+                headers.add(name, value)
+        return headers
 
     def _url(self, path: Sequence[str], query: Sequence[tuple[str, str]]) -> URL:
         """The URL of a path; refuses one that would arrive as another (yarl and aiohttp remove dot segments)."""
         wanted = "/" + "/".join(quote(part, safe="") for part in path)
         asked = f"?{urlencode(query, quote_via=quote, safe='')}" if query else ""
-        url = URL(f"{(self._configuration.host or '').rstrip('/')}{wanted}{asked}", encoded=True)
+        url = URL(f"{self._configuration.server.rstrip('/')}{wanted}{asked}", encoded=True)
         if not url.raw_path.endswith(wanted) or any(part in {"", ".", ".."} for part in path):
             raise BastionError(Code.INVALID, "this name cannot be asked for", detail=wanted)
         if len(url.raw_path_qs) > URL_LIMIT:
@@ -166,49 +282,28 @@ class Api:
         return url
 
 
-@asynccontextmanager
-async def connect(kubeconfig: str | None, context: str | None) -> AsyncIterator[Api]:
-    """The API server that a kubeconfig file names, or the one this pod runs under.
+def impersonation(identity: KubeIdentity) -> list[tuple[str, str]]:
+    """The headers by which a call is made as somebody else.
 
-    Raises BastionError(INVALID) if the configuration cannot be used.
+    Raises BastionError(INVALID) for a name that is not the bastion's to give, or that no header can carry.
     """
-    configuration = client.Configuration()
-    try:
-        if kubeconfig:
-            _check_is_there(kubeconfig)
-            await config.load_kube_config(
-                config_file=kubeconfig, context=context, client_configuration=configuration, persist_config=False
-            )
-        else:
-            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]  # the library left it untyped
-        api = Api(configuration)
-    except Exception as error:
-        # Whatever it is: a file with other contents makes the library fail in any place, with any error.
-        where = f"kubeconfig {kubeconfig}" if kubeconfig else "the in-cluster configuration"
-        raise BastionError(
-            Code.INVALID, f"{where} cannot be used: {_cause(error)} (set BASTION_KUBERNETES_KUBECONFIG)"
-        ) from error
+    headers = [("Impersonate-User", identity.user), *(("Impersonate-Group", group) for group in identity.groups)]
+    for _, name in headers:
+        if not name.startswith("bastion:") or not name.isascii() or not name.isprintable():
+            raise BastionError(Code.INVALID, "this person or group cannot act in the cluster", detail=ascii(name))
+    if identity.session:
+        headers.append((f"Impersonate-Extra-{SESSION_EXTRA}", identity.session))
+    return headers
+
+
+@asynccontextmanager
+async def connect(configuration: ClusterConfiguration, retries: Retries, *, impersonating: bool) -> AsyncIterator[Api]:
+    """The way to a cluster's API server, until left. Raises BastionError(INVALID) if the configuration is no good."""
+    api = Api(configuration, retries, impersonating=impersonating)
     try:
         yield api
     finally:
         await api.aclose()
-
-
-def _check_is_there(kubeconfig: str) -> None:
-    """Raises FileNotFoundError if none of the files is there: several stand in one text, as in KUBECONFIG."""
-    if not any(path and Path(path).expanduser().exists() for path in kubeconfig.split(os.pathsep)):
-        raise FileNotFoundError(errno.ENOENT, "no such file")
-
-
-def _cause(error: Exception) -> str:
-    """Why a configuration cannot be used, on one line."""
-    match error:
-        case OSError(strerror=str(cause)):
-            return f"{error.filename}: {cause}" if error.filename else cause
-        case config.ConfigException():
-            return str(error).partition("{")[0]  # an entry of the file may follow, with its token
-        case _:
-            return f"it is not understood as a kubeconfig ({type(error).__name__})"
 
 
 def unavailable(detail: str, *, status: int | None = None) -> BastionError:
@@ -227,50 +322,47 @@ def status_message(body: str) -> str:
         return body.strip()
 
 
-def _answered(status: int, body: bytes) -> Any:
-    """The JSON of an answer. Raises Refused, BastionError (CLUSTER_DENIED, CLUSTER_UNAVAILABLE)."""
-    if 200 <= status <= 299:  # noqa: PLR2004 - success
-        try:
-            return json.loads(body)
-        except ValueError as error:
-            raise unavailable(f"its answer is not JSON: {body[:200]!r}") from error
-    refused = Refused(status, body)
-    if status == 404:  # noqa: PLR2004 - Not Found
-        raise refused
-    if status == 403:  # noqa: PLR2004 - Forbidden
-        raise BastionError(
-            Code.CLUSTER_DENIED,
-            "the bastion itself may not look that up in the cluster; tell its operators",
-            detail=refused.message,
-        )
-    raise unavailable(f"HTTP {status} {refused.message}", status=status)
+def _cannot_answer(refused: Refused) -> BastionError:
+    return unavailable(f"HTTP {refused.status} {refused.message}", status=refused.status)
 
 
-def _proxy_of_environment(server: str) -> str | None:
-    """The proxy that HTTPS_PROXY and NO_PROXY name for a server (a kubeconfig's own comes before it)."""
-    url = URL(server)
-    if not url.host or proxy_bypass(url.host):
-        return None
-    return getproxies().get(url.scheme)
+def _raise_for(refused: Refused, identity: KubeIdentity | None) -> NoReturn:
+    """Raise what an error that no other try will mend is to whoever asked."""
+    match refused.status:
+        case HTTPStatus.NOT_FOUND:
+            raise refused
+        case HTTPStatus.FORBIDDEN if identity is not None:
+            raise BastionError(
+                Code.CLUSTER_DENIED, "the cluster's own RBAC does not let you do that", detail=refused.message
+            )
+        case HTTPStatus.FORBIDDEN:
+            raise BastionError(
+                Code.CLUSTER_DENIED,
+                "the bastion itself may not look that up in the cluster; tell its operators (bastion doctor shows what"
+                " is missing)",
+                detail=refused.message,
+            )
+        case HTTPStatus.UNAUTHORIZED:
+            raise not_accepted(refused.message)
+        case _:
+            raise _cannot_answer(refused)
+
+
+def not_accepted(detail: str) -> BastionError:
+    """The error for credentials of ours that the API server does not know, or knows no more."""
+    return BastionError(
+        Code.CLUSTER_UNAVAILABLE,
+        "the API server does not accept the bastion's credentials (they may have expired); tell its operators",
+        detail=detail,
+    )
 
 
 async def _keep_refusal(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
     """Read the body of a refused upgrade, which aiohttp would drop: it holds the reason."""
     response = await handler(request)
-    if response.status != 101:  # noqa: PLR2004 - Switching Protocols
+    if hdrs.UPGRADE in request.headers and response.status != HTTPStatus.SWITCHING_PROTOCOLS:
         body = await response.read()
+        after = response.headers.get("Retry-After", "")
         response.close()
-        raise Refused(response.status, body)
+        raise Refused(response.status, body, after)
     return response
-
-
-def _tls(configuration: client.Configuration) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=cast("Any", configuration).ssl_ca_cert)
-    if configuration.cert_file:
-        context.load_cert_chain(configuration.cert_file, keyfile=configuration.key_file)
-    if not configuration.verify_ssl:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if configuration.disable_strict_ssl_verification:
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    return context

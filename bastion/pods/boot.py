@@ -28,7 +28,7 @@ ONE_ARGUMENT = 120_000
 # $2 and $3 hold words of ours and numbers, nothing else: they are to be split, and no file name matches them.
 # A stty that knows a mode not sets nothing at all, hence the second try. Without arguments it would print.
 _PREPARE = """\
-export BASTION_SESSION="$1"
+export BASTION_SESSION="$1" BASTION_SESSION_LEADER=$$
 [ -z "$2$3" ] || stty $2 $3 2>/dev/null || [ -z "$2" ] || stty $2 2>/dev/null
 printf '\\036%s\\036' "$1"
 shift 3

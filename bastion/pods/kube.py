@@ -3,220 +3,216 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING
 
 from bastion.errors import BastionError, Code
 from bastion.events import Exited, Resized
-from bastion.model import KubeIdentity, Outcome, Stream
-from bastion.pods import boot, reaper
-from bastion.pods.api import Refused, unavailable
-from bastion.pods.resolve import Resolver, is_gone
-from bastion.pods.stream import WebSocketExec, never_started
-from bastion.wire import remotecommand
+from bastion.model import KubeIdentity, Outcome
+from bastion.pods import boot, fate, reaper, signals
+from bastion.pods.debug import Debugging
+from bastion.pods.execs import Execs, Streams
+from bastion.pods.resolve import Resolver
+from bastion.pods.reviews import Reviews
+from bastion.pods.stream import Around, broken, never_started
+from bastion.pods.watchman import Watchman
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from bastion.model import ExecRequest, Reaped, Resolved, Target, TargetLogin
+    from bastion.podfacts import PodFacts
     from bastion.pods.api import Api
     from bastion.pods.boot import Boot
+    from bastion.pods.catalog import Catalog
+    from bastion.pods.stream import WebSocketExec
+    from bastion.ports import Tell
 
 REAPER = KubeIdentity(user="bastion:reaper")
 """Who ends what is left: not the person, whose rights may be what has just ended."""
 
 REAP_WITHIN_S = 30.0
+SIGNAL_WITHIN_S = 10.0
 
-WHY_GONE_WITHIN_S = 3.0
+WHY_BROKEN_WITHIN_S = 3.0
 """How long a person whose stream broke waits to hear why: an API server that is lost too says nothing."""
 
+WHY_KILLED_WITHIN_S = 2.0
+"""The same for a process that was killed, which may have been its own doing."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Streams:
-    """Which streams of a process are wanted; output always is."""
+KILLED = {128 + 9, 128 + 15}
+"""Exit codes that a process gets when its container is taken away."""
 
-    stdin: bool
-    tty: bool
+UNANSWERED_S = 10.0
+"""Input that nothing came back for so long is reason to ask after the pod's node."""
+
+GRACE_S = 3.0
+"""How long a stream may take to end by itself once its container has ended: what it still says is wanted."""
 
 
 class KubePods:
     """One cluster."""
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
-        self._resolver = Resolver(api)
+    def __init__(self, api: Api, catalog: Catalog) -> None:
+        self._resolver = Resolver(api, catalog)
+        self._reviews = Reviews(api)
+        self._execs = Execs(api)
+        self._watchman = Watchman(api, catalog, self._knock)
+        self._debugging = Debugging(api)
         self._reaper = reaper.Reaper(self._look_for)
-        self._protocols = (remotecommand.V5, remotecommand.V4)
 
-    async def resolve(self, login: TargetLogin) -> Resolved:
-        """Find the container a login means. Raises BastionError (TARGET_*, CLUSTER_*)."""
-        return await self._resolver.resolve(login)
+    async def resolve(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
+        """Find the container a login means, and wait for one that starts. Raises BastionError (TARGET_*, CLUSTER_*)."""
+        return await self._resolver.resolve(login, person=person, tell=tell)
 
-    async def review(self, target: Target, identity: KubeIdentity) -> str:
-        """Ask RBAC for both verbs that a WebSocket exec needs (get, and since 1.35 create); returns its reason.
+    async def find(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
+        """Find the container a login means, whether it runs or not. Raises BastionError (TARGET_*, CLUSTER_*)."""
+        return await self._resolver.find(login, person=person, tell=tell)
 
-        Raises BastionError (CLUSTER_DENIED, CLUSTER_UNAVAILABLE).
-        """
-        reasons = await asyncio.gather(*(self._allowed(target, identity, verb) for verb in ("get", "create")))
-        return reasons[1]
-
-    async def _allowed(self, target: Target, identity: KubeIdentity, verb: str) -> str:
-        attributes = {"namespace": target.namespace, "name": target.pod, "resource": "pods", "subresource": "exec"}
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SubjectAccessReview",
-            "spec": {
-                "user": identity.user,
-                "groups": [*identity.groups, "system:authenticated"],
-                "resourceAttributes": {**attributes, "verb": verb},
-            },
-        }
-        answer = await self._api.post("apis", "authorization.k8s.io", "v1", "subjectaccessreviews", body=review)
-        status = answer["status"]
-        if not status.get("allowed"):
-            raise BastionError(
-                Code.CLUSTER_DENIED,
-                f"the cluster's own RBAC does not let you {verb} pods/exec for pod {target.pod}"
-                f" in namespace {target.namespace}",
-                detail=f"{identity.user}: {status.get('reason') or 'no rule allows it'}",
-            )
-        return str(status.get("reason") or "")
+    async def review(self, target: Target, identity: KubeIdentity, tell: Tell) -> str:
+        """Ask RBAC whether the identity may exec there; returns its reason. Raises BastionError (CLUSTER_*)."""
+        return await self._reviews.exec(target, identity, tell)
 
     @asynccontextmanager
-    async def exec(self, target: Target, request: ExecRequest, identity: KubeIdentity) -> AsyncIterator[WebSocketExec]:
+    async def exec(
+        self, target: Target, request: ExecRequest, identity: KubeIdentity, tell: Tell
+    ) -> AsyncIterator[WebSocketExec]:
         """Start a process; entering returns once it runs. Leaving closes the stream, the process may live on.
 
+        The pod's UID is compared just before the start, and after it before anything is sent: exec has no precondition.
         A container without a shell runs its own programs by argv.
         Raises BastionError (NO_SHELL, NOT_STARTED, STREAM_BROKEN, TARGET_*, CLUSTER_*, INVALID).
         """
+        begun = await self._pinned(target, tell)
+        around = Around(
+            explain=partial(self._explained, begun, target),
+            signal=partial(self._signalled, target, request.marker, identity),
+        )
         try:
-            stream = await self._start(target, request, identity, boot.with_shell)
+            stream = await self._start(target, request, identity, boot.with_shell, around, tell)
         except BastionError as error:
             if error.code is not Code.NO_SHELL:
                 raise
-            stream = await self._start(target, request, identity, boot.without_shell)
+            stream = await self._start(target, request, identity, boot.without_shell, around, tell)
+        ending = asyncio.create_task(self._end_with_pod(stream, begun, target), name="pod-watch")
         try:
             yield stream
         finally:
+            ending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await ending
             await stream.close()
 
-    async def reap(self, target: Target, marker: str) -> Reaped:
-        """End every process in the target that carries the marker.
+    async def debug(self, target: Target, image: str, identity: KubeIdentity, tell: Tell) -> Target:
+        """A container with a shell beside a target without. Raises BastionError (NOT_STARTED, TARGET_*, CLUSTER_*)."""
+        return await self._debugging.container(target, image, identity, tell)
+
+    async def reap(self, target: Target, marker: str, *, lingering: bool) -> Reaped:
+        """End every process in the target, or in a debug container beside it, that carries the marker.
 
         Raises BastionError when it could not look (no shell, pod gone, API server away).
         """
-        return await self._reaper.reap(target, marker)
+        try:
+            return await self._reaper.reap(target, marker, lingering=lingering)
+        except BastionError as error:
+            beside = await self._debugging.running(target) if error.code is Code.NO_SHELL else None
+            if beside is None:
+                raise
+            return await self._reaper.reap(beside, marker, lingering=lingering)
 
-    async def _look_for(self, target: Target, markers: tuple[str, ...]) -> list[Reaped]:
-        plan = boot.Boot(argv=reaper.argv(markers), ready=b"", framed_input=False)
-        said = b""
+    async def _look_for(self, target: Target, markers: tuple[str, ...], lingering: bool) -> list[Reaped]:  # noqa: FBT001 - as Reaper calls it
         async with asyncio.timeout(REAP_WITHIN_S):
-            stream = await self._open(target, lambda _: plan, REAPER, Streams(stdin=False, tty=False))
-            try:
-                while not isinstance(event := await stream.next_event(), Exited):
-                    said += event.data if event.stream is Stream.STDOUT else b""
-            finally:
-                await stream.close()
+            said, end = await self._execs.run(target, reaper.argv(markers, lingering=lingering), REAPER)
         reaped = reaper.answers(said, markers)
         if reaped is not None:
             return reaped
-        if event.outcome is Outcome.NOT_STARTED:
-            raise never_started(event)
-        raise BastionError(Code.STREAM_BROKEN, "what the session left could not be looked for", detail=event.message)
+        if end.outcome is Outcome.NOT_STARTED:
+            raise never_started(end)
+        raise BastionError(Code.STREAM_BROKEN, "what the session left could not be looked for", detail=end.message)
 
-    async def _start(
+    async def _signalled(self, target: Target, marker: str, identity: KubeIdentity, name: str) -> str:
+        if name not in signals.NAMES:
+            return f"signal {name} is not known here"
+        try:
+            async with asyncio.timeout(SIGNAL_WITHIN_S):
+                said, _ = await self._execs.run(target, signals.argv(marker, name), identity)
+        except (BastionError, TimeoutError):
+            said = b""
+        return signals.complaint(name, said)
+
+    async def _pinned(self, target: Target, tell: Tell | None = None) -> PodFacts:
+        """The pod that the target is pinned to. Raises BastionError: TARGET_MISSING if it is another by now."""
+        pod = await self._watchman.look(target, tell)
+        if pod is None or pod.uid != target.pod_uid:
+            became = "replaced by another of that name" if pod is not None else "deleted"
+            raise BastionError(
+                Code.TARGET_MISSING, f"pod {target.pod} in namespace {target.namespace} was {became}; connect again"
+            )
+        return pod
+
+    async def _start(  # noqa: PLR0913, PLR0917 - what an exec consists of
         self,
         target: Target,
         request: ExecRequest,
         identity: KubeIdentity,
         plan_of: Callable[[ExecRequest, str], Boot],
+        around: Around,
+        tell: Tell,
     ) -> WebSocketExec:
         streams = Streams(stdin=True, tty=request.pty is not None)
-        stream = await self._open(target, lambda protocol: plan_of(request, protocol), identity, streams)
+        stream = await self._execs.open(
+            target, lambda protocol: plan_of(request, protocol), identity, streams, around, tell
+        )
+        again = asyncio.create_task(self._pinned(target), name="pod-uid")
         try:
             await stream.started()
+            try:
+                await again
+            except BastionError as error:
+                if error.code is not Code.TARGET_MISSING:
+                    raise
+                raise BastionError(Code.STREAM_BROKEN, f"{error.user_message} (nothing was sent to it)") from error
             if request.pty is not None and request.pty.size.cols and request.pty.size.rows:
                 await stream.send(Resized(request.pty.size))  # for a container without stty
         except BaseException:
+            again.cancel()
+            await asyncio.gather(again, return_exceptions=True)
             await stream.close()
             raise
         return stream
 
-    async def _open(
-        self, target: Target, plan_of: Callable[[str], Boot], identity: KubeIdentity, streams: Streams
-    ) -> WebSocketExec:
-        """Open a stream in v5, or in v4 where v5 is refused before anything runs.
+    async def _end_with_pod(self, stream: WebSocketExec, begun: PodFacts, target: Target) -> None:
+        """End a stream that its container did not take along: some freeze (kubernetes#129144)."""
+        became = await self._watchman.end_of(begun, target, lambda: stream.unanswered_s > UNANSWERED_S)
+        await asyncio.sleep(GRACE_S)
+        stream.end(became)
 
-        What worked is tried first the next time, so that an upgraded API server, or a proxy that once refused
-        for a reason of its own, is spoken to in v5 again.
-        """
-        first, second = self._protocols
+    async def _explained(self, begun: PodFacts, target: Target, end: Exited, idle_s: float) -> Exited:
+        """A container that was taken away looks like a kill, or like a lost connection: say which it was."""
+        killed = end.outcome is Outcome.EXITED and end.status in KILLED
+        if not killed and end.outcome is not Outcome.BROKEN:
+            return end
+        within_s = WHY_KILLED_WITHIN_S if killed else WHY_BROKEN_WITHIN_S
         try:
-            return await self._open_in(first, target, plan_of(first), identity, streams)
-        except _OtherProtocolError as error:
-            try:
-                stream = await self._open_in(second, target, plan_of(second), identity, streams)
-            except _OtherProtocolError:
-                _raise_refusal(error.refused, target)
-            self._protocols = (second, first)
-            return stream
+            became = await self._watchman.why_ended(begun, target, within_s)
+        except BastionError as error:
+            return end if killed else broken(f"{end.message}; {error.user_message}")
+        if became:
+            return broken(became)
+        return end if killed else broken(await self._why_broken(target, end, idle_s))
 
-    async def _open_in(
-        self, protocol: str, target: Target, plan: Boot, identity: KubeIdentity, streams: Streams
-    ) -> WebSocketExec:
-        query = [
-            *(("command", argument) for argument in plan.argv),
-            ("stdin", str(streams.stdin).lower()),
-            ("stdout", "true"),
-            ("stderr", str(not streams.tty).lower()),
-            ("tty", str(streams.tty).lower()),
-            ("container", target.container),
-        ]
-        path = ("api", "v1", "namespaces", target.namespace, "pods", target.pod, "exec")
-        try:
-            ws = await self._api.open_stream(path, query, protocol, identity)
-        except Refused as refused:
-            if refused.status in {400, 403} and not refused.body:
-                raise _OtherProtocolError(refused) from refused
-            _raise_refusal(refused, target)
-        return WebSocketExec(ws, boot=plan, tty=streams.tty, why_gone=lambda: self._why_gone(target))
+    async def _why_broken(self, target: Target, end: Exited, idle_s: float) -> str:
+        """Why a stream broke although its container is well."""
+        idle = fate.idle_cut(idle_s)
+        if idle:
+            return idle
+        lost = await self._watchman.node_lost(target)
+        if lost:
+            return lost
+        return f"{end.message}, though pod {target.pod} is well; the API server may have been restarted: connect again"
 
-    async def _why_gone(self, target: Target) -> str:
-        try:
-            async with asyncio.timeout(WHY_GONE_WITHIN_S):
-                pod = await self._resolver.pod(target.namespace, target.pod)
-        except (BastionError, TimeoutError):
-            return ""
-        return f"pod {target.pod} was deleted" if is_gone(pod, target) else ""
-
-
-class _OtherProtocolError(Exception):
-    """Refused before anything ran, perhaps for the subprotocol: an unknown one is an empty 403 (recorded)."""
-
-    def __init__(self, refused: Refused) -> None:
-        super().__init__(str(refused))
-        self.refused = refused
-
-
-def _raise_refusal(refused: Refused, target: Target) -> NoReturn:
-    message = refused.message
-    match refused.status:
-        case 403:
-            raise BastionError(
-                Code.CLUSTER_DENIED,
-                f"the cluster's own RBAC does not let you into pod {target.pod} in namespace {target.namespace}",
-                detail=message,
-            )
-        case 404:
-            raise BastionError(
-                Code.TARGET_MISSING,
-                f"there is no pod {target.pod} in namespace {target.namespace} any more",
-                detail=message,
-            )
-        case 400:
-            raise BastionError(Code.TARGET_NOT_RUNNING, message)
-        case 431:
-            raise BastionError(Code.INVALID, "the command is too long for the API server", detail=message)
-        case status:
-            raise unavailable(f"HTTP {status} {message}", status=status)
+    async def _knock(self, target: Target) -> None:
+        """Have the pod's node start something that ends at once. Raises BastionError (CLUSTER_*, TARGET_*)."""
+        await self._execs.run(target, ("sh", "-c", ":"), REAPER)

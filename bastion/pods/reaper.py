@@ -13,14 +13,16 @@ import asyncio
 import re
 from typing import TYPE_CHECKING
 
+from bastion.errors import BastionError, Code
 from bastion.model import Reaped
+from bastion.pods.markers import FIND, LEADER, NO_PROC, VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from bastion.model import Target
 
-    Look = Callable[[Target, tuple[str, ...]], Awaitable[list[Reaped]]]
+    Look = Callable[[Target, tuple[str, ...], bool], Awaitable[list[Reaped]]]
 
 GATHER_S = 0.25
 """For how long markers are gathered before a container is looked into."""
@@ -28,64 +30,93 @@ GATHER_S = 0.25
 MOST_AT_ONCE = 100
 """Markers that one exec looks for."""
 
-# $@ markers; they hold no blanks, being session ids.
-# One grep reads all environments where grep knows -z; elsewhere (busybox) it is one tr and grep for each.
-_SCRIPT = r"""
-if printf 'a\0b\0' | grep -qzx b 2>/dev/null; then
-  look() { grep -lszxF "$@" /proc/[0-9]*/environ 2>/dev/null; }
-else
-  look() { for e in /proc/[0-9]*/environ; do
-    if { tr '\0' '\n' <"$e" | grep -qxF "$@"; } 2>/dev/null; then echo "$e"; fi; done; }
-fi
-pids() { look "$@" | while IFS= read -r e; do e=${e#/proc/}; echo "${e%/environ}"; done; }
-count() { n=0; for p in $(pids -e "BASTION_SESSION=$1"); do n=$((n+1)); done; echo $n; }
+# $1 "lingering" or "", then markers; they hold no blanks, being session ids.
+# Of what is found, `others` are processes of another user beside them, which can be neither read nor ended.
+# With lingering, those that left the session's own process session (setsid) are not touched, and nobody is killed.
+_SCRIPT = (
+    FIND
+    + f"""
+lingering=$1
+shift
+stat() {{ state= ppid= sid=; IFS= read -r line 2>/dev/null <"/proc/$1/stat" || return 1
+  line=${{line##*) }}; set -- $line; state=$1 ppid=$2 sid=$4; }}
+variable() {{ {{ tr '\\0' '\\n' <"/proc/$1/environ" | while IFS= read -r v; do
+  case $v in {LEADER}=*) echo "${{v#*=}}"; break ;; esac; done; }} 2>/dev/null; }}
+ours() {{ for p in $(pids "$@"); do
+  stat "$p" || continue
+  [ "$state" != Z ] || continue
+  [ -z "$lingering" ] || [ "$sid" = "$(variable "$p")" ] || continue
+  echo "$p"; done; }}
+count() {{ n=0; for p in $(pids -e "{VARIABLE}=$1"); do n=$((n+1)); done; echo $n; }}
 all=
-for m; do all="$all -e BASTION_SESSION=$m"; done
-before=
-if [ -n "$(pids $all)" ]; then for m; do before="$before$(count "$m") "; done; fi
-for signal in HUP TERM KILL; do
-  found=$(pids $all)
+for m; do all="$all -e {VARIABLE}=$m"; done
+before= others=0
+found=$(pids $all)
+if [ -n "$found" ]; then
+  for m; do before="$before$(count "$m") "; done
+  family=" "
+  for p in $found; do stat "$p" && family="$family$p $sid "; done
+  for e in /proc/[0-9]*/environ; do
+    [ -r "$e" ] && continue
+    e=${{e#/proc/}}
+    stat "${{e%/environ}}" || continue
+    case $family in *" $ppid "*|*" $sid "*) others=$((others+1)) ;; esac
+  done
+fi
+signals="HUP TERM KILL"
+[ -z "$lingering" ] || signals=HUP
+for signal in $signals; do
+  found=$(ours $all)
   [ -n "$found" ] || break
   kill -$signal $found 2>/dev/null
   kill -CONT $found 2>/dev/null
   for i in 1 2 3 4 5 6 7 8 9 10; do
-    [ -n "$(pids $all)" ] || break
+    [ -n "$(ours $all)" ] || break
     sleep 0.1 2>/dev/null || sleep 1
   done
 done
 for m; do
-  if [ -n "$before" ]; then echo "reaped ${before%% *} left $(count "$m")"; before=${before#* }
-  else echo "reaped 0 left 0"; fi
+  if [ -n "$before" ]; then echo "reaped ${{before%% *}} left $(count "$m") others $others"; before=${{before#* }}
+  else echo "reaped 0 left 0 others 0"; fi
 done
 """
+)
 
-_ANSWER = re.compile(rb"reaped ([0-9]{1,6}) left ([0-9]{1,6})")
+_ANSWER = re.compile(rb"reaped ([0-9]{1,6}) left ([0-9]{1,6}) others ([0-9]{1,6})")
 
 
-def argv(markers: Sequence[str]) -> tuple[str, ...]:
-    """What to execute in the container to end every process that carries one of the markers (at least one)."""
-    return ("sh", "-c", _SCRIPT, "sh", *markers)
+def argv(markers: Sequence[str], *, lingering: bool = False) -> tuple[str, ...]:
+    """What to execute in the container to end every process that carries one of the markers (at least one).
+
+    lingering: hang up only, and leave what was started to outlive its session.
+    """
+    return ("sh", "-c", _SCRIPT, "sh", "lingering" if lingering else "", *markers)
 
 
 def answers(stdout: bytes, markers: Sequence[str]) -> list[Reaped] | None:
-    """What the script said of each marker; None if it did not finish."""
+    """What the script said of each marker; None if it did not finish.
+
+    Raises BastionError(NO_SHELL) where there is no /proc to look into.
+    """
+    if stdout.strip() == NO_PROC.encode():
+        raise BastionError(Code.NO_SHELL, "the container has no /proc that can be read")
     matches = [_ANSWER.fullmatch(line.strip()) for line in stdout.splitlines()]
-    said = [(int(match[1]), int(match[2])) for match in matches if match is not None]
+    said = [(int(match[1]), int(match[2]), int(match[3])) for match in matches if match is not None]
     if len(said) != len(matches) or len(said) != len(markers):
         return None
-    return [Reaped(ended=max(found - left, 0), left=left) for found, left in said]
+    return [Reaped(ended=max(found - left, 0), left=left, unseen=others) for found, left, others in said]
 
 
 class Reaper:
-    """Gathers markers by container. `look` looks into one, and says for each marker what it found."""
+    """Gathers markers by container. `look` looks into one (True: lingering) and says for each marker what it found."""
 
     def __init__(self, look: Look) -> None:
         self._look = look
-        self._gathering: dict[tuple[str, str], _Batch] = {}
+        self._gathering: dict[tuple[str, str, bool], _Batch] = {}
 
-    async def reap(self, target: Target, marker: str) -> Reaped:
+    async def reap(self, target: Target, marker: str, *, lingering: bool) -> Reaped:
         """End every process in the target that carries the marker. Raises what `look` raises."""
-        key = (target.pod_uid, target.container)
+        key = (target.pod_uid, target.container, lingering)
         batch = self._gathering.get(key)
         if batch is None or len(batch.markers) >= MOST_AT_ONCE:
             batch = self._gathering[key] = _Batch()
@@ -96,11 +127,11 @@ class Reaper:
         found = await asyncio.shield(batch.task)
         return found[place]
 
-    async def _after_a_moment(self, key: tuple[str, str], target: Target, batch: _Batch) -> list[Reaped]:
+    async def _after_a_moment(self, key: tuple[str, str, bool], target: Target, batch: _Batch) -> list[Reaped]:
         await asyncio.sleep(GATHER_S)
         if self._gathering.get(key) is batch:
             del self._gathering[key]
-        return await self._look(target, tuple(batch.markers))
+        return await self._look(target, tuple(batch.markers), key[2])
 
 
 class _Batch:

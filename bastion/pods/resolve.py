@@ -1,198 +1,179 @@
 """From a login to one container of one running pod; used by pods.kube.
 
-A pod's name wins; else the one workload of that name, and of its pods the
-first ready one by name, so that the same name leads to the same pod while it
-lives. The default container is a rule of the client: the API server refuses an
-exec that names none (recorded: exec-container-required).
+A pod's name wins; else it is the one workload of that name. What the catalogue knows is taken where it is fresh; what
+it does not have, or cannot be relied on for, is asked of the API server. The rules of choosing are in choice.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NoReturn
+import contextlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
 
 from bastion.errors import BastionError, Code
-from bastion.model import Resolved, Target, TargetLogin
-from bastion.pods.api import Refused
+from bastion.model import Resolved, TargetLogin
+from bastion.podfacts import PodFacts, target_of
+from bastion.pods import choice, kinds
+from bastion.pods.choice import Enter, Family, Refuse, Wait
+from bastion.pods.lookup import Direct, Lookup, NotKnownError, Remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bastion.pods.api import Api
+    from bastion.pods.catalog import Catalog
+    from bastion.ports import Tell
 
-    Object = dict[str, Any]
-    """What the API serves, as its JSON."""
+PATIENCE_S = 60.0
+"""How long a pod that is only starting is waited for."""
 
-DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+POLL_S = 2.0
+"""How often it is looked up where the catalogue cannot tell of a change."""
 
-_WORKLOADS = {
-    "deploy": ("apps", "deployments"),
-    "sts": ("apps", "statefulsets"),
-    "ds": ("apps", "daemonsets"),
-    "job": ("batch", "jobs"),
-}
-"""API group (all are v1) and resource of each kind that a login may name."""
+_ORDINAL = re.compile(r"(.+)-(?:0|[1-9][0-9]*)", re.ASCII)
+"""A pod of a StatefulSet: its name, and its number from 0."""
+
+_Meant = PodFacts | Family
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    """What a login names.
+
+    direct: the API server was asked. stale: because the catalogue was out of date.
+    """
+
+    meant: _Meant
+    direct: bool
+    stale: bool
 
 
 class Resolver:
     """Looks names up, as the bastion itself."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, catalog: Catalog, *, patience_s: float = PATIENCE_S) -> None:
         self._api = api
+        self._catalog = catalog
+        self._patience_s = patience_s
 
-    async def resolve(self, login: TargetLogin) -> Resolved:
-        """Find the container. Raises BastionError (TARGET_*, CLUSTER_*)."""
-        if not login.kind:
-            pod = await self.pod(login.namespace, login.name)
-            if pod is not None:
-                return Resolved(target=_target(_running(pod), login))
-        kind, workload = await self._workload(login)
-        pods = await self._pods_of(kind, workload, login.namespace)
-        ready = sorted((pod for pod in pods if _is_ready(pod)), key=_name)
-        if not ready:
+    async def resolve(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
+        """Find the container a login means, and wait a while for one that is only starting.
+
+        person: their subject; one person is led to the same pod of several while it lives.
+        tell: shows a passing line to a person who waits. Raises BastionError (TARGET_*, CLUSTER_*).
+        """
+        loop = asyncio.get_running_loop()
+        deadline, told = 0.0, ""
+        while True:
+            answer = await self._meant(login, tell)
+            verdict = _verdict(answer.meant, login.container, person)
+            match verdict:
+                case Enter(note=note):
+                    if note:
+                        tell(note)
+                    return _resolved(verdict, stale=answer.stale)
+                case Refuse(code=code, why=why):
+                    raise BastionError(code, why)
+                case Wait(what=what, reason=reason):
+                    deadline = deadline or loop.time() + self._patience_s
+                    if loop.time() >= deadline:
+                        late = f"{what} did not start within {self._patience_s:.0f} s: {reason}"
+                        raise BastionError(Code.TARGET_NOT_RUNNING, late)
+                    if reason != told:
+                        tell(f"waiting for {what}: {reason}")
+                        told = reason
+                    # What the catalogue does not have, or not yet, may change without a word from it.
+                    await self._change(min(deadline, loop.time() + POLL_S) if answer.direct else deadline)
+
+    async def find(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
+        """Find the container a login means, whether it runs or not. Raises BastionError (TARGET_*, CLUSTER_*)."""
+        answer = await self._meant(login, tell)
+        match _found(answer.meant, login.container, person):
+            case Refuse(code=code, why=why):
+                raise BastionError(code, why)
+            case found:
+                return _resolved(found, stale=answer.stale)
+
+    async def _change(self, at_last: float) -> None:
+        """Wait until the catalogue changes, no longer than to that time of the loop."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(at_last):
+                await self._catalog.wait_changed()
+
+    async def _meant(self, login: TargetLogin, tell: Tell) -> _Answer:
+        """The pod or workload that a login names. Raises BastionError (TARGET_MISSING, TARGET_AMBIGUOUS, CLUSTER_*)."""
+        if not self._catalog.covers(login.namespace):
             raise BastionError(
-                Code.TARGET_NOT_RUNNING,
-                f"{kind}/{login.name} in namespace {login.namespace} has no ready pod (it has {len(pods)})",
+                Code.TARGET_MISSING, f"namespace {login.namespace} is not one of those that this bastion looks after"
             )
-        chosen_from = f"{kind}/{login.name}" if len(ready) > 1 else ""
-        return Resolved(target=_target(ready[0], login), chosen_from=chosen_from)
-
-    async def pod(self, namespace: str, name: str) -> Object | None:
-        """The pod of that name, or None."""
-        return await self._found("api", "v1", "namespaces", namespace, "pods", name)
-
-    async def _found(self, *path: str) -> Object | None:
+        stale = False
         try:
-            return dict(await self._api.get(*path))
-        except Refused:
-            return None
-
-    async def _list(self, *path: str, selector: str) -> list[Object]:
-        try:
-            found = await self._api.get(*path, query=[("labelSelector", selector)])
-        except Refused:
-            return []
-        return list(found["items"])
-
-    async def _workload(self, login: TargetLogin) -> tuple[str, Object]:
-        kinds = [login.kind] if login.kind else list(_WORKLOADS)
-        found = await asyncio.gather(*(self._found(*_path(kind, login)) for kind in kinds))
-        choices = [(kind, workload) for kind, workload in zip(kinds, found, strict=True) if workload is not None]
-        if len(choices) > 1:
-            names = ", ".join(f"{kind}_{login.name}.{login.namespace}" for kind, _ in choices)
-            raise BastionError(Code.TARGET_AMBIGUOUS, f"{login.name} is the name of several workloads; say {names}")
-        if not choices:
-            await self._missing(login)
-        return choices[0]
-
-    async def _missing(self, login: TargetLogin) -> NoReturn:
-        if await self._found("api", "v1", "namespaces", login.namespace) is None:
-            raise BastionError(
-                Code.TARGET_MISSING,
-                f"there is no namespace {login.namespace}; a login is POD.NAMESPACE"
-                " (without one, ssh sends your local user name)",
-            )
-        what = f"{login.kind}/{login.name}" if login.kind else f"pod or workload {login.name}"
-        raise BastionError(Code.TARGET_MISSING, f"there is no {what} in namespace {login.namespace}")
-
-    async def _pods_of(self, kind: str, workload: Object, namespace: str) -> list[Object]:
-        owners = {_uid(workload)}
-        selector = _selector(workload["spec"]["selector"])
-        if kind == "deploy":
-            path = ("apis", "apps", "v1", "namespaces", namespace, "replicasets")
-            sets = await self._list(*path, selector=selector)
-            owners = {_uid(item) for item in sets if _owned(item, owners)}
-        pods = await self._list("api", "v1", "namespaces", namespace, "pods", selector=selector)
-        return [pod for pod in pods if _owned(pod, owners)]
+            known = await _meaning(login, Remembered(self._catalog))
+        except NotKnownError as error:
+            known, stale = None, error.is_behind
+        if known is not None:
+            return _Answer(meant=known, direct=False, stale=False)
+        direct = Direct(self._api, tell)
+        found = await _meaning(login, direct)
+        if found is None:
+            await _missing(login, direct)
+        return _Answer(meant=found, direct=True, stale=stale)
 
 
-def is_gone(pod: Object | None, target: Target) -> bool:
-    """Whether the pod a target was pinned to is deleted, replaced or being deleted."""
-    return pod is None or _uid(pod) != target.pod_uid or _is_being_deleted(pod)
+async def _meaning(login: TargetLogin, look: Lookup) -> _Meant | None:
+    """What a login names. Raises BastionError(TARGET_AMBIGUOUS), and what looking raises."""
+    if not login.kind:
+        pod = await look.pod(login.namespace, login.name)
+        if pod is not None:
+            return pod
+    wanted = (login.kind,) if login.kind else kinds.WORKLOADS
+    found = await look.workloads(wanted, login.namespace, login.name)
+    if len(found) > 1:
+        names = ", ".join(f"{one.kind}_{login.name}.{login.namespace}" for one in found)
+        raise BastionError(Code.TARGET_AMBIGUOUS, f"{login.name} is the name of several workloads; say {names}")
+    if found:
+        return Family(workload=found[0], generations=await look.generations(found[0]))
+    ordinal = _ORDINAL.fullmatch(login.name)
+    if login.kind == "sts" and ordinal is not None:
+        return await _numbered(login, ordinal[1], look)
+    return None
 
 
-def _path(kind: str, login: TargetLogin) -> tuple[str, ...]:
-    group, resource = _WORKLOADS[kind]
-    return ("apis", group, "v1", "namespaces", login.namespace, resource, login.name)
+async def _numbered(login: TargetLogin, name: str, look: Lookup) -> PodFacts | None:
+    """A StatefulSet's pod by its number, None if there is no such StatefulSet."""
+    found = await look.workloads(("sts",), login.namespace, name)
+    if not found:
+        return None
+    pods = [pod for generation in await look.generations(found[0]) for pod in generation]
+    for pod in pods:
+        if pod.name == login.name:
+            return pod
+    names = ", ".join(sorted((pod.name for pod in pods), key=lambda one: (len(one), one))) or "none"
+    raise BastionError(Code.TARGET_MISSING, f"sts/{name} has no pod {login.name} now; its pods: {names}")
 
 
-def _name(item: Object) -> str:
-    return str(item["metadata"]["name"])
-
-
-def _uid(item: Object) -> str:
-    return str(item["metadata"]["uid"])
-
-
-def _is_being_deleted(pod: Object) -> bool:
-    return pod["metadata"].get("deletionTimestamp") is not None
-
-
-def _owned(item: Object, owners: set[str]) -> bool:
-    return any(owner.get("uid") in owners for owner in item["metadata"].get("ownerReferences") or [])
-
-
-def _selector(selector: Object) -> str:
-    """A workload's selector as a label selector query (labels and expressions)."""
-    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
-    for expression in selector.get("matchExpressions") or []:
-        key, values = expression["key"], f"({','.join(expression.get('values') or [])})"
-        match expression["operator"]:
-            case "In":
-                parts.append(f"{key} in {values}")
-            case "NotIn":
-                parts.append(f"{key} notin {values}")
-            case "Exists":
-                parts.append(key)
-            case _:
-                parts.append(f"!{key}")
-    return ",".join(parts)
-
-
-def _running(pod: Object) -> Object:
-    if _is_being_deleted(pod):
-        raise BastionError(Code.TARGET_NOT_RUNNING, f"pod {_name(pod)} is being deleted")
-    phase = pod.get("status", {}).get("phase")
-    if phase != "Running":
-        raise BastionError(Code.TARGET_NOT_RUNNING, f"pod {_name(pod)} is not running (its phase is {phase})")
-    return pod
-
-
-def _is_ready(pod: Object) -> bool:
-    status = pod.get("status", {})
-    return (
-        not _is_being_deleted(pod)
-        and status.get("phase") == "Running"
-        and any(
-            condition.get("type") == "Ready" and condition.get("status") == "True"
-            for condition in status.get("conditions") or []
+async def _missing(login: TargetLogin, direct: Direct) -> NoReturn:
+    if not await direct.has_namespace(login.namespace):
+        raise BastionError(
+            Code.TARGET_MISSING,
+            f"there is no namespace {login.namespace}; a login is POD.NAMESPACE"
+            " (without one, ssh sends your local user name)",
         )
-    )
+    what = f"{login.kind}/{login.name}" if login.kind else f"pod or workload {login.name}"
+    raise BastionError(Code.TARGET_MISSING, f"there is no {what} in namespace {login.namespace}")
 
 
-def _target(pod: Object, login: TargetLogin) -> Target:
-    metadata, spec = pod["metadata"], pod["spec"]
-    return Target(
-        namespace=login.namespace,
-        pod=_name(pod),
-        pod_uid=_uid(pod),
-        container=_container(login, [_container_name(one) for one in spec["containers"]], metadata),
-        labels=dict(metadata.get("labels") or {}),
-        node=str(spec.get("nodeName") or ""),
-    )
+def _verdict(meant: _Meant, container: str, person: str) -> choice.Verdict:
+    return choice.enter(meant, container) if isinstance(meant, PodFacts) else choice.choose(meant, container, person)
 
 
-def _container_name(container: Object) -> str:
-    return str(container["name"])
+def _found(meant: _Meant, container: str, person: str) -> Enter | Refuse:
+    if isinstance(meant, Family):
+        return choice.find(meant, container, person)
+    chosen = choice.pick_container(meant, container)
+    return chosen if isinstance(chosen, Refuse) else Enter(pod=meant, container=chosen.name)
 
 
-def _container(login: TargetLogin, names: Sequence[str], metadata: Object) -> str:
-    if login.container:
-        if login.container not in names:
-            raise BastionError(
-                Code.TARGET_MISSING,
-                f"{login.name} has no container {login.container}; it has {', '.join(names)}",
-            )
-        return login.container
-    default = (metadata.get("annotations") or {}).get(DEFAULT_CONTAINER)
-    return str(default) if default in names else names[0]
+def _resolved(entered: Enter, *, stale: bool) -> Resolved:
+    target = target_of(entered.pod, entered.container)
+    return Resolved(target=target, chosen_from=entered.chosen_from, stale=stale)

@@ -13,6 +13,7 @@ import re
 import socket
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -45,9 +46,6 @@ MOST_UNANSWERED = 7
 READY_WITHIN_S = 30.0
 """How long a container may take from the upgrade to the ready mark."""
 
-KILLED = {128 + 9, 128 + 15}
-"""Exit codes that a process gets when its container is taken away."""
-
 _STREAMS = {Channel.STDOUT: Stream.STDOUT, Channel.STDERR: Stream.STDERR}
 _CONTROL = {"INT": b"\x03", "QUIT": b"\x1c", "TSTP": b"\x1a"}
 
@@ -55,24 +53,43 @@ _CANNOT_START = re.compile(r"unable to start container process|failed to start e
 _NO_SHELL = re.compile(r'exec: "sh": ')
 
 
+async def _as_it_is(end: Exited, _idle_s: float) -> Exited:
+    return end
+
+
+async def _nowhere(name: str) -> str:
+    return f"signal {name} was not delivered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What a stream asks for that is not on it.
+
+    explain: an end and the seconds since anything passed, to the end as the person is to hear it.
+    signal: delivers a signal by its name, and returns why it could not, "" if it could.
+    """
+
+    explain: Callable[[Exited, float], Awaitable[Exited]] = _as_it_is
+    signal: Callable[[str], Awaitable[str]] = _nowhere
+
+
 class WebSocketExec:
     """Fills ports.ExecStream. `started` is to be awaited once, before anything else."""
 
-    def __init__(
-        self, ws: aiohttp.ClientWebSocketResponse, *, boot: Boot, tty: bool, why_gone: Callable[[], Awaitable[str]]
-    ) -> None:
-        """Take over an open WebSocket; `why_gone` says what became of the pod, "" if it is well."""
+    def __init__(self, ws: aiohttp.ClientWebSocketResponse, *, boot: Boot, tty: bool, around: Around) -> None:
+        """Take over an open WebSocket."""
         self._ws = ws
         self._boot = boot
         self._tty = tty
-        self._why_gone = why_gone
+        self._around = around
         self._queue: deque[Output] = deque()
         self._queued = 0
         self._end: Exited | None = None
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._heard = time.monotonic()
+        self._heard = self._passed = time.monotonic()
+        self._asked: float | None = None  # when input was sent that nothing has followed
         self._sending = 0  # writes that wait for the pod to read
         self._tasks: set[asyncio.Task[None]] = set()
         self._start(self._read(), "pod-read")
@@ -82,6 +99,11 @@ class WebSocketExec:
     def protocol(self) -> str:
         """The WebSocket subprotocol in use."""
         return self._ws.protocol or ""
+
+    @property
+    def unanswered_s(self) -> float:
+        """For how many seconds input has been out that nothing came back for; 0 if there is none."""
+        return time.monotonic() - self._asked if self._asked is not None else 0.0
 
     async def started(self) -> None:
         """Return once the process runs. Raises BastionError (NO_SHELL, NOT_STARTED, STREAM_BROKEN)."""
@@ -110,7 +132,7 @@ class WebSocketExec:
         """Wait for output, or for the one `Exited` that ends the stream."""
         while not self._queue:
             if self._end is not None:
-                return await self._explained(self._end)
+                return await self._around.explain(self._end, time.monotonic() - self._passed)
             self._wake.clear()
             await self._wake.wait()
         first = self._queue.popleft()
@@ -138,6 +160,8 @@ class WebSocketExec:
             case Signalled(name=name):
                 if self._tty and name in _CONTROL:
                     await self._frame(b"\x00" + _CONTROL[name])
+                else:  # another exec, for which neither input nor output waits
+                    self._start(self._signal(name), "pod-signal")
             case HungUp():
                 pass
 
@@ -173,12 +197,25 @@ class WebSocketExec:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 60.0)
 
+    async def _signal(self, name: str) -> None:
+        complaint = await self._around.signal(name)
+        if complaint:
+            end = "\r\n" if self._tty else "\n"
+            self._put(Stream.STDERR, f"bastion: {complaint}{end}".encode())
+
+    def end(self, reason: str) -> None:
+        """Take the stream for broken, if it has not ended by itself."""
+        self._finish(broken(reason))
+
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _frame(self, data: bytes) -> None:
+        self._passed = time.monotonic()
+        if self._asked is None:
+            self._asked = self._passed
         # A write that fails is no news of its own: the reader finds out why, and says so.
         self._sending += 1
         try:
@@ -211,6 +248,7 @@ class WebSocketExec:
     def _take_frame(self, frame: bytes) -> None:
         if not frame:
             return
+        self._passed, self._asked = self._heard, None
         if frame[0] == Channel.STATUS:
             self._finish(ended(remotecommand.parse_status(frame[1:])))
         elif frame[0] in _STREAMS and len(frame) > 1:
@@ -260,14 +298,6 @@ class WebSocketExec:
     def _finish(self, end: Exited) -> None:
         self._end = self._end or end
         self._wake.set()
-
-    async def _explained(self, end: Exited) -> Exited:
-        """A pod that was taken away looks like a kill, or like a lost connection: say which it was."""
-        if end.outcome is Outcome.BROKEN or (end.outcome is Outcome.EXITED and end.status in KILLED):
-            reason = await self._why_gone()
-            if reason:
-                return broken(reason)
-        return end
 
 
 def broken(reason: str) -> Exited:

@@ -39,6 +39,8 @@ MAX_VARIABLES = 64
 MAX_REFUSED_NAMES = 50
 LARGEST_SIZE = 0xFFFF
 
+_ERASE_LINE = "\x1b[K"  # ECMA-48 EL
+
 
 class SessionChannel(asyncssh.SSHServerSession[bytes]):
     """A channel that becomes a trip when a shell or a command is asked for."""
@@ -64,6 +66,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         self._wake = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+        self._shown_waiting = False  # the last line on the terminal says what is waited for
         self._gone: asyncio.Future[HungUp] = asyncio.get_running_loop().create_future()
 
     # --- requests, before the trip ---
@@ -145,6 +148,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         self._asked = Asked(
             command=command,
             pty=self._pty,
+            action=Action.SHELL if command is None else Action.EXEC,
             env=tuple(item for item in self._env.items() if item[0] != "TERM" or self._pty is None),
             refused_env=(*self._refused_env, *([f"and {self._refused_more} more"] if self._refused_more else ())),
         )
@@ -236,16 +240,36 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
 
     async def write(self, output: Output) -> None:
         """Send output; returns when more may be sent."""
+        self._end_waiting()
         self._send(output.data, output.stream)
         await self._writable.wait()
 
     def notice(self, text: str) -> None:
         """One line of ours, on stderr."""
         end = "\r\n" if self._pty else "\n"
+        self._end_waiting()
         self._send(f"bastion: {printable.line(text)}{end}".encode(errors="replace"), Stream.STDERR)
+
+    def waiting(self, text: str) -> None:
+        """One passing line on stderr, in place of the last such line; nothing without a terminal."""
+        if self._pty is None:
+            return
+        cols = self._pty.size.cols or 80
+        dumb = self._pty.term in {"", "dumb"}
+        line = f"bastion: {printable.line(text)}"
+        shown = f"{line}\r\n" if dumb else f"\r{_ERASE_LINE}{line[: cols - 1]}"
+        self._shown_waiting = not dumb
+        self._send(shown.encode(errors="replace"), Stream.STDERR)
+
+    def _end_waiting(self) -> None:
+        """Take back the passing line, so that what comes next begins where it stood."""
+        if self._shown_waiting:
+            self._shown_waiting = False
+            self._send(f"\r{_ERASE_LINE}".encode(), Stream.STDERR)
 
     def exit(self, status: int) -> None:
         """Report the exit status and close the channel once everything is sent."""
+        self._end_waiting()
         with contextlib.suppress(OSError):
             self._chan.exit(status)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
+    from bastion.console.door import Console
     from bastion.ports import AuditLog, Clock, Identities
     from bastion.refusals import Refusals
     from bastion.session import Trips
@@ -47,6 +48,7 @@ class Rooms:
     audit: AuditLog
     refusals: Refusals
     trips: Trips
+    console: Console
     clock: Clock
     new_id: Callable[[], str]
     log: FilteringBoundLogger
@@ -288,7 +290,7 @@ class Connection(asyncssh.SSHServer):
         try:
             await self._written.wait()
             if self._unrecorded is None:
-                await self._rooms.trips.run(visitor, asked, channel)
+                await self._rooms.console.run(visitor, asked, channel)
             else:
                 channel.notice(self._unrecorded.user_message)
                 channel.exit(lifecycle.DENIED)

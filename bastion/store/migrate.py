@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -77,7 +78,7 @@ async def _opened(url: str) -> AsyncIterator[AsyncEngine]:
 def _config() -> Config:
     if not (MIGRATIONS / "env.py").is_file():
         raise BastionError(Code.INVALID, f"The migrations are missing: {MIGRATIONS} must stand beside the program.")
-    config = Config()
+    config = Config(stdout=io.StringIO())  # it says in words what we say in our own
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     return config

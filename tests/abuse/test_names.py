@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 import asyncssh
@@ -13,13 +13,13 @@ import pytest
 from asyncssh.packet import String
 from hypothesis import given
 from hypothesis import strategies as st
-from kubernetes_asyncio.client import Configuration
 
 from bastion.errors import BastionError, Code
 from bastion.login import parse
 from bastion.model import ConsoleLogin, ExecRequest, KubeIdentity, Pty, Target, WindowSize
 from bastion.pods.api import Api, Refused
 from bastion.pods.kube import KubePods
+from support.apis import configuration_by, kubeconfig_at, retries, told_to_nobody, unsynced
 from support.examples import examples
 from support.invariants import assert_no_traceback, assert_whole, now
 from support.sshpeer import connected, key_of, logging_in, open_channel
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from bastion.model import Login
+    from bastion.ports import Tell
     from support.trips import Bastion
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -161,10 +162,26 @@ def test_a10_a_login_has_one_meaning_or_is_refused_and_means_kubernetes_names(te
 class Asked(Api):
     """The real way to an API server up to the request itself, which is kept instead of sent."""
 
+    async def get(
+        self,
+        *path: str,
+        query: Sequence[tuple[str, str]] = (),
+        identity: KubeIdentity | None = None,
+        tell: Tell | None = None,
+    ) -> dict[str, Any]:
+        del identity, tell
+        self._url(path, query)
+        return {"metadata": {"name": path[-1], "namespace": path[3], "uid": "uid"}}
+
     async def open_stream(
-        self, path: Sequence[str], query: Sequence[tuple[str, str]], protocol: str, identity: KubeIdentity
+        self,
+        path: Sequence[str],
+        query: Sequence[tuple[str, str]],
+        protocol: str,
+        identity: KubeIdentity,
+        tell: Tell | None = None,
     ) -> aiohttp.ClientWebSocketResponse:
-        del protocol, identity
+        del protocol, identity, tell
         self.url = self._url(path, query)
         raise Refused(404, b"{}")
 
@@ -176,9 +193,11 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture(scope="module")
-def api(runner: asyncio.Runner) -> Iterator[Asked]:
+def api(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    kubeconfig = kubeconfig_at(tmp_path_factory.mktemp("names"), "https://kubernetes.example:6443/prefix")
+
     async def made() -> Asked:
-        return Asked(Configuration(host="https://kubernetes.example:6443/prefix"))
+        return Asked(await configuration_by(kubeconfig), retries())
 
     api = runner.run(made())
     yield api
@@ -189,7 +208,8 @@ def asked(runner: asyncio.Runner, api: Asked, target: Target, request: ExecReque
     """The query that an exec asks for, its host and path held to what was meant; None if it is refused before."""
 
     async def go() -> None:
-        async with KubePods(api).exec(target, request, KubeIdentity(user="bastion:alice")):
+        alice = KubeIdentity(user="bastion:alice")
+        async with KubePods(api, unsynced(api)).exec(target, request, alice, told_to_nobody):
             raise AssertionError("nothing can have answered")
 
     with pytest.raises(BastionError) as refused:

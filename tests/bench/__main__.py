@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bench import bulk, crowd, echo, flood, opening, profile, report, stalled
+from bench import bulk, catalogue, crowd, echo, flood, opening, profile, report, stalled
 from bench.figures import EVERYBODY
 from bench.options import Options, parser
 from bench.processes import StepFailedError
@@ -33,6 +33,7 @@ MEASURES: Mapping[str, Callable[[Stage, Options], Iterator[Figure]]] = {
     "e": stalled.readers,
     "f": bulk.frames,
     "g": flood.logins,
+    "h": catalogue.knowing,
 }
 
 ON_ANY_CLUSTER = "abcd"
@@ -121,6 +122,7 @@ def _options(given: argparse.Namespace, progress: Callable[[str], None]) -> Opti
         crowd=given.crowd,
         stall_s=given.stall_s,
         flood_s=given.flood_s,
+        pods=given.pods,
         progress=progress,
     )
 

@@ -16,7 +16,7 @@ class Options:
     """How much of everything is measured.
 
     size_mb: what a bulk transfer moves. sessions: opened in a round of (b). keys: pressed in a round of (c).
-    crowd: idle sessions of (d). stall_s: how long nobody reads in (e). flood_s: how long (g) floods.
+    crowd: idle sessions of (d). stall_s: how long nobody reads in (e). flood_s: how long (g) floods. pods: of (h).
     progress: is told what happens.
     """
 
@@ -27,6 +27,7 @@ class Options:
     crowd: int
     stall_s: float
     flood_s: float
+    pods: int
     progress: Callable[[str], None]
 
 
@@ -42,6 +43,7 @@ def parser(measures: Sequence[str], profiles: Sequence[str], everybody: Sequence
     made.add_argument("--crowd", type=_positive, default=500, help="idle sessions of (d)")
     made.add_argument("--stall-s", type=float, default=10.0, help="seconds that nobody reads in (e)")
     made.add_argument("--flood-s", type=float, default=10.0, help="seconds of each flood of (g)")
+    made.add_argument("--pods", type=_positive, default=10_000, help="pods of (h)")
     made.add_argument("--cipher", default="", help="for all ssh clients, such as aes128-gcm@openssh.com")
     made.add_argument("--json", type=Path, default=Path("bench.json"), help="where the figures are written")
     made.add_argument("--profile", choices=sorted(profiles), help="show where the bastion's time goes instead")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from support.faults import Faulty
 
-MOST_SOCKETS = 20
-"""What a bastion that rests may hold: its listener, its pools to the database and to the API server, its signals."""
+MOST_SOCKETS = 30
+"""What a bastion that rests may hold: its listener, pools to the database and the API server, six watches, signals."""
 
 
 @pytest.fixture(scope="session")

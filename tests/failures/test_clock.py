@@ -15,8 +15,8 @@ import structlog
 from bastion import policyfile
 from bastion.events import HungUp, Input
 from bastion.integrity import Verifier
-from bastion.model import Credential, Outcome, Person, Source
-from bastion.pods import api
+from bastion.metrics import Metrics
+from bastion.model import Action, Credential, Outcome, Person, Source
 from bastion.pods.kube import KubePods
 from bastion.recorder import Recorder
 from bastion.refusals import Refusals
@@ -27,6 +27,7 @@ from bastion.store.views import Filter
 from bastion.system import new_id
 from bastion.trip import Asked, Visitor
 from bastion.wire.transcript import Kind, frames_of
+from support.apis import api_by, unsynced
 from support.cluster import running_cluster
 from support.databases import sqlite_url
 from support.records import connection
@@ -88,6 +89,9 @@ class Typist:
     def notice(self, text: str) -> None:
         self.notices.append(text)
 
+    def waiting(self, text: str) -> None:
+        raise AssertionError(text)
+
     def exit(self, status: int) -> None:
         self.status = status
 
@@ -103,12 +107,12 @@ async def made(folder: Path, clock: JumpingClock) -> AsyncIterator[tuple[Trips, 
     async with (
         running_cluster(folder) as cluster,
         open_store(url, name="b", clock=clock, new_id=new_id) as store,
-        api.connect(str(cluster.bastion_kubeconfig), None) as way,
+        api_by(cluster.bastion_kubeconfig) as way,
     ):
         await store.writer.begin()
         start = lambda work, name: later.append(asyncio.create_task(work, name=name))  # noqa: E731 - as app.Tasks.start
         trips = Trips(
-            pods=KubePods(way),
+            pods=KubePods(way, unsynced(way)),
             audit=store.writer,
             refusals=Refusals(store.writer, clock=clock, new_id=new_id, log=log, start=start),
             recorder=Recorder(store.writer),
@@ -116,6 +120,7 @@ async def made(folder: Path, clock: JumpingClock) -> AsyncIterator[tuple[Trips, 
             clock=clock,
             new_id=new_id,
             log=log,
+            metrics=Metrics(),
             later=start,
         )
         yield trips, store
@@ -138,9 +143,11 @@ async def test_a_session_takes_as_long_as_it_took_and_its_record_keeps_its_order
     async with made(tmp_path, clock) as (trips, store):
         await store.writer.open_connection(connection("conn1"))
         began = time.monotonic()
-        await trips.run(visitor, Asked(command=b"echo one; read x; sleep 0.2; echo two", pty=None), typist)
+        await trips.run(
+            visitor, Asked(command=b"echo one; read x; sleep 0.2; echo two", pty=None, action=Action.EXEC), typist
+        )
         took = time.monotonic() - began
-        await trips.run(visitor, Asked(command=b"echo after", pty=None), typist)
+        await trips.run(visitor, Asked(command=b"echo after", pty=None, action=Action.EXEC), typist)
 
         views = {one.record.id: one for one in await store.reader.sessions(Filter(), limit=10)}
         commands = {one.record.text: one for one in await store.reader.commands(Filter(), limit=10)}

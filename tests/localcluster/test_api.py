@@ -130,7 +130,7 @@ async def test_anybody_may_ask_for_version_and_health(cluster: Cluster) -> None:
 
 
 async def test_an_unknown_path_is_a_404_in_plain_text(cluster: Cluster) -> None:
-    answer = await get(cluster, "/apis/metrics.k8s.io/v1beta1/namespaces/default/pods/web")
+    answer = await get(cluster, "/apis/custom.metrics.k8s.io/v1beta1/namespaces/default/pods/web")
     assert (answer.status, answer.body) == (404, b"404 page not found\n")
 
 
@@ -287,8 +287,10 @@ async def test_what_is_no_review_is_a_400(cluster: Cluster, body: object) -> Non
     assert (await review(cluster, body)).status == 400
 
 
-async def test_a_pod_of_a_deployment_can_be_deleted_once(tmp_path: Path) -> None:
+async def test_a_pod_of_a_deployment_can_be_deleted_at_once_and_once(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as cluster, connect(cluster) as client:
-        assert [(await client.request("DELETE", API, headers=[bearer(cluster)])).status for _ in range(2)] == [200, 404]
+        query: Query = [("gracePeriodSeconds", "0")]
+        answers = [await client.request("DELETE", API, query, [bearer(cluster)]) for _ in range(2)]
+        assert [one.status for one in answers] == [200, 404]
         listed = await client.request("GET", "/api/v1/namespaces/shop/pods", headers=[bearer(cluster)])
     assert names(listed) == ["api-788b6f4684-x59ld"]

@@ -41,6 +41,13 @@ def test_stdin_must_be_a_pipe_to_wait_for_its_end(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (2, "localcluster: --until-eof: stdin must be a pipe\n")
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon"])
+def test_bookmarks_come_at_a_positive_interval(tmp_path: Path, seconds: str) -> None:
+    result = run("--dir", str(tmp_path), f"--bookmarks-every={seconds}")
+    assert result.returncode == 2
+    assert f"argument --bookmarks-every: {seconds}: a number of seconds above 0 is wanted" in result.stderr
+
+
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

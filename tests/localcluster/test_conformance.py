@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.cluster import running_cluster
+from support.cluster import running_cluster, running_cluster_sync
 from support.rawclient import BINARY, Ending, Frame, RawClient, bearer, connect
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.cluster import Cluster
     from support.rawclient import Answer, Query
 
@@ -57,6 +59,13 @@ def test_the_recordings_are_there() -> None:
     assert sorted([*EXECS, *ANSWERS, *FORWARDS, *WATCHES, *alone]) == sorted(
         path.stem for path in RECORDINGS.glob("*.json")
     )
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Without a metrics server, as the recorded one."""
+    with running_cluster_sync(tmp_path_factory.mktemp("cluster"), "--no-metrics") as running:
+        yield running
 
 
 @pytest.mark.parametrize("name", ANSWERS)

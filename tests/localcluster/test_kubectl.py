@@ -281,3 +281,92 @@ def test_get_watch_prints_changes(kubectl: Kubectl) -> None:
         kubectl.run("run", "passing", "--image=local/busybox:1", "--labels=run=passing")
         assert watching.stdout.readline() == b"pod/passing\n"
         kubectl.run("delete", "pod", "passing")
+
+
+def test_top_prints_what_pods_use(kubectl: Kubectl) -> None:
+    rows = [line.split() for line in kubectl.text("top", "pods").splitlines()]
+    assert rows[0] == ["NAME", "CPU(cores)", "MEMORY(bytes)"]
+    assert {row[0] for row in rows[1:]} >= {"web", "multi", "distroless"}
+    assert all(re.fullmatch(r"\d+m", row[1]) and re.fullmatch(r"\d+Mi", row[2]) for row in rows[1:])
+
+
+@pytest.fixture
+def manifest(kubectl: Kubectl, tmp_path: Path) -> Iterator[Path]:
+    """Whatever a test writes there, taken away after it."""
+    path = tmp_path / "manifest.json"
+    yield path
+    kubectl.run("delete", "--ignore-not-found", "-f", str(path))
+
+
+def main(*command: str) -> list[dict[str, object]]:
+    return [{"name": "main", "image": "local/busybox:1", "command": list(command)}]
+
+
+def test_a_deployment_is_scaled_and_rolled_out(kubectl: Kubectl, manifest: Path) -> None:
+    template = {"metadata": {"labels": {"app": "site"}}, "spec": {"containers": main("sleep", "infinity")}}
+    spec = {"replicas": 2, "selector": {"matchLabels": {"app": "site"}}, "template": template}
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "site"}, "spec": spec}
+    manifest.write_text(json.dumps(body))
+    kubectl.run("create", "--validate=false", "-f", str(manifest))
+    kubectl.run("rollout", "status", "deployment/site", f"--timeout={LIMIT}s")
+    kubectl.run("patch", "deployment", "site", "-p", '{"spec":{"replicas":3}}')
+    kubectl.run("wait", "--for=jsonpath={.status.readyReplicas}=3", "deployment/site", f"--timeout={LIMIT}s")
+    kubectl.run("rollout", "restart", "deployment/site")
+    kubectl.run("rollout", "status", "deployment/site", f"--timeout={LIMIT}s")
+    replicas = kubectl.text("get", "rs", "-l", "app=site", "-o", "jsonpath={.items[*].spec.replicas}")
+    assert sorted(replicas.split()) == ["0", "3"]
+
+
+def test_sets_and_jobs_are_listed_with_their_counts(kubectl: Kubectl, manifest: Path) -> None:
+    def template(policy: str, *command: str) -> dict[str, object]:
+        spec = {"restartPolicy": policy, "containers": main(*command)}
+        return {"metadata": {"labels": {"app": "counted"}}, "spec": spec}
+
+    selected = {"selector": {"matchLabels": {"app": "counted"}}, "template": template("Always", "sleep", "infinity")}
+    items = [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": "set"},
+            "spec": {"replicas": 2} | selected,
+        },
+        {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "agent"}, "spec": selected},
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "job"},
+            "spec": {"template": template("Never", "true")},
+        },
+    ]
+    manifest.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+    kubectl.run("create", "--validate=false", "-f", str(manifest))
+    kubectl.run("rollout", "status", "statefulset/set", f"--timeout={LIMIT}s")
+    kubectl.run("rollout", "status", "daemonset/agent", f"--timeout={LIMIT}s")
+    kubectl.run("wait", "--for=condition=Complete", "job/job", f"--timeout={LIMIT}s")
+    rows = [line.split() for line in kubectl.text("get", "sts,ds,job", "--no-headers").splitlines()]
+    assert [row[:3] for row in rows] == [
+        ["statefulset.apps/set", "2/2", rows[0][2]],
+        ["daemonset.apps/agent", "1", "1"],
+        ["job.batch/job", "Complete", "1/1"],
+    ]
+    assert kubectl.text("logs", "job/job") == ""
+
+
+def test_a_pod_is_deleted_with_its_grace_and_without(kubectl: Kubectl, manifest: Path) -> None:
+    spec = {"terminationGracePeriodSeconds": 600, "containers": main("sleep", "infinity")}
+    manifest.write_text(json.dumps({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "leaves"}, "spec": spec}))
+    kubectl.run("create", "--validate=false", "-f", str(manifest))
+    kubectl.run("wait", "--for=condition=Ready", "pod/leaves", f"--timeout={LIMIT}s")
+    kubectl.run("delete", "pod", "leaves", "--wait=false")
+    assert kubectl.text("get", "pod", "leaves", "--no-headers").split()[2] == "Terminating"
+    kubectl.run("delete", "pod", "leaves", "--grace-period=0", "--force")
+    kubectl.run("get", "pod", "leaves", status=1)
+
+
+def test_a_namespace_is_made_and_goes_with_what_is_in_it(kubectl: Kubectl) -> None:
+    body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "visit"}}
+    kubectl.run("create", "--validate=false", "-f", "-", stdin=json.dumps(body).encode())
+    kubectl.run("run", "-n", "visit", "guest", "--image=local/busybox:1")
+    kubectl.run("wait", "-n", "visit", "--for=condition=Ready", "pod/guest", f"--timeout={LIMIT}s")
+    kubectl.run("delete", "namespace", "visit", f"--timeout={LIMIT}s")
+    kubectl.run("get", "namespace", "visit", status=1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.cluster import running_cluster
+from support.clusteradmin import MERGE, PODS, Admin, admin_of, pod, watching
 from support.rawclient import bearer, connect
 from support.waiting import eventually
 
@@ -18,10 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from support.cluster import Cluster
-    from support.rawclient import Answer, Query, RawClient
 
-PODS = "/api/v1/namespaces/default/pods"
-MERGE = ("Content-Type", "application/merge-patch+json")
 MODERN = [("allowWatchBookmarks", "true"), ("sendInitialEvents", "true"), ("resourceVersionMatch", "NotOlderThan")]
 KINDS = [
     "/api/v1/pods",
@@ -39,64 +37,11 @@ KINDS = [
 
 @pytest.fixture
 async def admin(cluster: Cluster) -> AsyncIterator[Admin]:
-    async with connect(cluster) as client:
-        yield Admin(client, cluster)
-
-
-class Admin:
-    """Asks as the admin, in JSON."""
-
-    def __init__(self, client: RawClient, cluster: Cluster) -> None:
-        self._client = client
-        self._headers = [bearer(cluster)]
-
-    async def ask(
-        self, method: str, path: str, body: object = None, *headers: tuple[str, str], query: Query | None = None
-    ) -> Answer:
-        data = b"" if body is None else json.dumps(body).encode()
-        return await self._client.request(method, path, query or [], [*self._headers, *headers], data)
-
-    async def get(self, path: str, status: int = 200) -> dict[str, Any]:
-        answer = await self.ask("GET", path)
-        assert answer.status == status
-        found: dict[str, Any] = json.loads(answer.body)
-        return found
-
-    async def version(self, path: str) -> str:
-        return str((await self.get(path))["metadata"]["resourceVersion"])
-
-
-def pod(name: str, *command: str, image: str = "local/busybox:1", **spec: object) -> dict[str, Any]:
-    container: dict[str, Any] = {"name": "main", "image": image}
-    if command:
-        container["command"] = list(command)
-    return {"metadata": {"name": name}, "spec": {"containers": [container], **spec}}
+    async with admin_of(cluster) as admin:
+        yield admin
 
 
 # --- watch ---------------------------------------------------------------------------------------------------------
-
-
-class Watch:
-    """Events of one watch, as they come."""
-
-    def __init__(self, client: RawClient) -> None:
-        self._chunks = client.chunks()
-        self._held = b""
-
-    async def event(self) -> tuple[str, dict[str, Any]]:
-        while b"\n" not in self._held:
-            self._held += await anext(self._chunks)
-        line, _, self._held = self._held.partition(b"\n")
-        value = json.loads(line)
-        return value["type"], value["object"]
-
-    async def ended(self) -> bool:
-        return [chunk async for chunk in self._chunks] == []
-
-
-async def watching(client: RawClient, cluster: Cluster, path: str, *query: tuple[str, str]) -> Watch:
-    await client.begin("GET", path, [("watch", "1"), *query], [bearer(cluster)])
-    return Watch(client)
 
 
 @pytest.mark.parametrize("path", KINDS)
@@ -360,7 +305,8 @@ async def test_the_processes_of_a_deleted_pod_are_gone_and_its_name_is_free(clus
 
         await eventually(running)
         assert (await container_status(admin, "again"))["image"] == image
-        assert (await admin.ask("DELETE", f"{PODS}/again")).status == 200
+        options = {"gracePeriodSeconds": 0}
+        assert (await admin.ask("DELETE", f"{PODS}/again", options)).status == 200
     assert [one for one in await cluster.processes() if one["pod"] == "default/again"] == []
 
 

@@ -181,9 +181,13 @@ async def test_a_pod_that_is_deleted_takes_its_processes_with_it(tmp_path: Path)
             deleted = await admin.request("DELETE", path, headers=[bearer(cluster)])
             assert deleted.status == 200
             assert "deletionTimestamp" in json.loads(deleted.body)["metadata"]
-            assert (await admin.request("GET", path, headers=[bearer(cluster)])).status == 404
             frames, _ = await client.frames_to_end()
             assert exit_code(frames) == "137"
+
+            async def gone() -> bool:
+                return (await admin.request("GET", path, headers=[bearer(cluster)])).status == 404
+
+            await eventually(gone)
             assert await cluster.processes() == []
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import subprocess
 import uuid
+from pathlib import Path
 
 import pytest
 
 from bastion.errors import BastionError, Code
 from bastion.model import Reaped, Target
 from bastion.pods import reaper
-from support.trips import started
+from support.trips import started, wait_until
 
 POD = Target(namespace="shop", pod="web", pod_uid="u1", container="app", labels={}, node="")
 OTHER = Target(namespace="shop", pod="web", pod_uid="u2", container="app", labels={}, node="")
+NAMES = ("plain", "nohup", "setsid")
 IGNORES = "trap '' HUP TERM; echo ready; while :; do sleep 0.1; done"
 
 
@@ -25,6 +29,23 @@ def shell(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 def fresh() -> str:
     return f"sess-{uuid.uuid4().hex}"
+
+
+def found(marker: str) -> list[int]:
+    """The processes that carry the marker."""
+    wanted, pids = f"BASTION_SESSION={marker}".encode(), []
+    for environ in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if wanted in environ.read_bytes().split(b"\0"):
+                pids.append(int(environ.parent.name))
+    return pids
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def marked(marker: str, *argv: str) -> list[str]:
@@ -53,6 +74,57 @@ def test_the_processes_of_each_marker_are_ended_and_counted(shell: tuple[str, ..
         assert other.poll() is None
 
 
+def test_what_was_left_on_purpose_goes_on_where_that_is_allowed(shell: tuple[str, ...], tmp_path: Path) -> None:
+    """As a session leaves them: sh as the leader, a child in its process session, nohup, and one that left it."""
+    marker, pids = fresh(), tmp_path / "pids"
+    script = (
+        "sleep 1000 & echo $! >plain; "
+        "nohup sleep 1000 >/dev/null 2>&1 & echo $! >nohup; "
+        "setsid sh -c 'echo $$ >setsid; exec sleep 1000' & wait"
+    )
+    pids.mkdir()
+    argv = marked(marker, "sh", "-c", 'export BASTION_SESSION_LEADER=$$; exec sh -c "$1"', "sh", script)
+    with subprocess.Popen(argv, cwd=pids, start_new_session=True) as leader:
+        wait_until(lambda: all((pids / name).exists() and (pids / name).read_text() for name in NAMES))
+        numbers = {name: int((pids / name).read_text()) for name in NAMES}
+        try:
+            argv = [*shell, *reaper.argv((marker,), lingering=True)]
+            said = subprocess.run(argv, capture_output=True, timeout=60, check=True)
+
+            assert reaper.answers(said.stdout, (marker,)) == [Reaped(ended=2, left=2)]
+            assert leader.wait(10) < 0
+            assert not lives(numbers["plain"])
+            assert lives(numbers["nohup"])
+            assert lives(numbers["setsid"])
+        finally:
+            argv = [*shell, *reaper.argv((marker,))]
+            said = subprocess.run(argv, capture_output=True, timeout=60, check=True)
+    assert reaper.answers(said.stdout, (marker,)) == [Reaped(ended=2, left=0)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+def test_what_belongs_to_another_user_beside_it_is_counted_and_never_claimed(shell: tuple[str, ...]) -> None:
+    """A shell and a program of root in the process session of what a session without root's rights left."""
+    marker = fresh()
+    script = "setpriv --reuid=65533 --clear-groups sleep 1000 & sleep 1000"
+    argv = marked(marker, "sh", "-c", script)
+    with subprocess.Popen(argv, start_new_session=True) as leader:
+        try:
+            wait_until(lambda: len(found(marker)) == 3)
+            without_rights = ["setpriv", "--reuid=65533", "--clear-groups", *shell, *reaper.argv((marker,))]
+            said = subprocess.run(without_rights, capture_output=True, timeout=60, check=True)
+
+            assert reaper.answers(said.stdout, (marker,)) == [Reaped(ended=1, left=0, unseen=2)]
+            assert leader.poll() is None
+        finally:
+            subprocess.run([*shell, *reaper.argv((marker,))], capture_output=True, timeout=60, check=True)
+
+
+def test_where_proc_cannot_be_read_it_says_so() -> None:
+    with pytest.raises(BastionError, match="no /proc"):
+        reaper.answers(b"no proc\n", ("a",))
+
+
 def test_where_nothing_is_left_it_says_so(shell: tuple[str, ...]) -> None:
     markers = (fresh(), fresh())
     said = subprocess.run([*shell, *reaper.argv(markers)], capture_output=True, timeout=60, check=True)
@@ -60,7 +132,9 @@ def test_where_nothing_is_left_it_says_so(shell: tuple[str, ...]) -> None:
     assert reaper.answers(said.stdout, markers) == [Reaped(ended=0, left=0)] * 2
 
 
-@pytest.mark.parametrize("said", [b"", b"reaped 1 left 0\n", b"reaped 1 left 0\nreaped x left 0\n", b"a\nb\n"])
+@pytest.mark.parametrize(
+    "said", [b"", b"reaped 1 left 0 others 0\n", b"reaped 1 left 0 others 0\nreaped x left 0 others 0\n", b"a\nb\n"]
+)
 def test_an_answer_that_is_not_whole_is_none(said: bytes) -> None:
     assert reaper.answers(said, ("a", "b")) is None
 
@@ -72,7 +146,8 @@ class Looked:
         self.calls: list[tuple[str, tuple[str, ...]]] = []
         self._error = error
 
-    async def __call__(self, target: Target, markers: tuple[str, ...]) -> list[Reaped]:
+    async def __call__(self, target: Target, markers: tuple[str, ...], lingering: bool) -> list[Reaped]:  # noqa: FBT001 - as Reaper calls it
+        del lingering
         self.calls.append((target.pod_uid, markers))
         await asyncio.sleep(0)
         if self._error is not None:
@@ -85,7 +160,10 @@ async def test_markers_of_one_container_share_a_look_and_each_gets_its_own_answe
     gathering = reaper.Reaper(look)
 
     found = await asyncio.gather(
-        gathering.reap(POD, "1"), gathering.reap(OTHER, "2"), gathering.reap(POD, "3"), gathering.reap(POD, "4")
+        gathering.reap(POD, "1", lingering=False),
+        gathering.reap(OTHER, "2", lingering=False),
+        gathering.reap(POD, "3", lingering=False),
+        gathering.reap(POD, "4", lingering=False),
     )
 
     assert [one.ended for one in found] == [1, 2, 3, 4]
@@ -97,7 +175,7 @@ async def test_no_look_is_for_more_markers_than_fit() -> None:
     gathering = reaper.Reaper(look)
     count = reaper.MOST_AT_ONCE + 5
 
-    found = await asyncio.gather(*(gathering.reap(POD, str(number)) for number in range(count)))
+    found = await asyncio.gather(*(gathering.reap(POD, str(number), lingering=False) for number in range(count)))
 
     assert [one.ended for one in found] == list(range(count))
     assert [len(markers) for _, markers in look.calls] == [reaper.MOST_AT_ONCE, 5]
@@ -105,8 +183,8 @@ async def test_no_look_is_for_more_markers_than_fit() -> None:
 
 async def test_whoever_waits_is_told_that_it_failed_and_whoever_left_changes_nothing() -> None:
     gathering = reaper.Reaper(Looked(BastionError(Code.NO_SHELL, "no shell")))
-    impatient = asyncio.ensure_future(gathering.reap(POD, "1"))
-    patient = asyncio.ensure_future(gathering.reap(POD, "2"))
+    impatient = asyncio.ensure_future(gathering.reap(POD, "1", lingering=False))
+    patient = asyncio.ensure_future(gathering.reap(POD, "2", lingering=False))
     await asyncio.sleep(0)
     impatient.cancel()
 

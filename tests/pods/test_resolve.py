@@ -1,233 +1,428 @@
-"""From a login to a container, against an API server that says exactly what a test wants."""
+"""From a login to a container: from the catalogue, and asked of an API server that has what a test wants."""
 
 from __future__ import annotations
 
-import json
+import asyncio
+import contextlib
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from kubernetes_asyncio.client import Configuration
 
 from bastion import login
 from bastion.errors import BastionError, Code
 from bastion.model import TargetLogin
-from bastion.pods.api import Api
+from bastion.pods import listwatch, lookup, resolve
+from bastion.pods.listwatch import Freshness
 from bastion.pods.resolve import Resolver
-from support.rawexec import Peer, raw_exec, response
+from support.apis import told_to_nobody, unsynced
+from support.catalogs import connected_to, holds, keeping_up
+from support.listserver import END, ListServer, list_server
+from support.podobjects import RUNNING, pod, terminated, waiting, workload
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from bastion.model import Resolved
+    from bastion.pods.api import Api
+    from bastion.pods.catalog import Catalog
 
-Objects = dict[str, dict[str, Any]]
-SHOP = {"/api/v1/namespaces/shop": {"metadata": {"name": "shop"}}}
-
-
-def pod(name: str, owner: str = "", **more: Any) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"name": name, "namespace": "shop", "uid": f"uid-{name}", "labels": {"app": "api"}}
-    if owner:
-        metadata["ownerReferences"] = [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": owner, "controller": True}]
-    conditions = [{"type": "Ready", "status": more.pop("ready", "True")}]
-    status = {"phase": more.pop("phase", "Running"), "conditions": conditions}
-    spec = {"containers": [{"name": one} for one in more.pop("containers", ["app"])], "nodeName": "node-1"}
-    return {"metadata": {**metadata, **more}, "spec": spec, "status": status}
+STARTING: dict[str, Any] = {"phase": "Pending", "ready": False, "containers": {"app": waiting("ContainerCreating")}}
+WAYS = ("known", "asked")
 
 
-def workload(uid: str, **more: Any) -> dict[str, Any]:
-    selector = {"matchLabels": {"app": "api"}, **more}
-    template = {"metadata": {"labels": {"app": "api"}}, "spec": {"containers": [{"name": "app"}]}}
-    return {
-        "metadata": {"name": "api", "namespace": "shop", "uid": uid},
-        "spec": {"selector": selector, "template": template, "serviceName": "api"},
-    }
+@pytest.fixture
+async def server() -> AsyncIterator[ListServer]:
+    async with list_server() as running:
+        running.objects["namespaces"] = {("", "shop"): {"metadata": {"name": "shop"}}}
+        yield running
 
 
-def listed(*items: dict[str, Any]) -> dict[str, Any]:
-    return {"metadata": {"resourceVersion": "1"}, "items": list(items)}
+@pytest.fixture
+async def way(server: ListServer, tmp_path: Path) -> AsyncIterator[Api]:
+    async with connected_to(server.url, tmp_path) as api:
+        yield api
 
 
-async def resolve(folder: Path, text: str, objects: Objects, status: str = "404 Not Found") -> Resolved:
-    """What a login resolves to; `objects` by path, what is not among them gives `status`."""
-
-    def answer(request: str) -> bytes:
-        path = request.split(" ")[1].partition("?")[0]
-        found = {**SHOP, **objects}.get(path)
-        body = json.dumps(found if found is not None else {"message": f"no {path}"}).encode()
-        return response("200 OK" if found is not None else status, body)
-
-    async def script(_peer: Peer) -> None:
-        raise AssertionError("nothing is upgraded")
-
-    async with raw_exec(folder, script, answer) as server:
-        configuration = Configuration(host=server.url)
-        configuration.ssl_ca_cert = str(server.ca)
-        api = Api(configuration)
-        where = login.parse(text)
-        assert isinstance(where, TargetLogin)
-        try:
-            return await Resolver(api).resolve(where)
-        finally:
-            await api.aclose()
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would be waited for before another look is not."""
+    monkeypatch.setattr(resolve, "POLL_S", 0.02)
+    monkeypatch.setattr(listwatch, "CALM_S", 0.02)
 
 
-PODS = "/api/v1/namespaces/shop/pods"
-APPS = "/apis/apps/v1/namespaces/shop"
-DEPLOYMENT: Objects = {
-    f"{APPS}/deployments/api": workload("d1"),
-    f"{APPS}/replicasets": listed(
-        {
-            **workload("rs1"),
-            "metadata": {
-                "name": "api-1",
-                "uid": "rs1",
-                "ownerReferences": pod("x", "d1")["metadata"]["ownerReferences"],
-            },
-        },
-        {**workload("rs2"), "metadata": {"name": "other-1", "uid": "rs2"}},
-    ),
-}
+@asynccontextmanager
+async def catalogue(way: Api, how: str) -> AsyncIterator[Catalog]:
+    """One that keeps up ("known"), or one that never began, so that everything is asked for ("asked")."""
+    if how == "asked":
+        yield unsynced(way)
+        return
+    async with keeping_up(way) as catalog:
+        yield catalog
 
 
-async def test_a_pod_is_found_by_its_name_with_what_pins_it(tmp_path: Path) -> None:
-    found = await resolve(tmp_path, "web.shop", {f"{PODS}/web": pod("web", labels={"team": "shop"})})
+def target(text: str) -> TargetLogin:
+    where = login.parse(text)
+    assert isinstance(where, TargetLogin)
+    return where
+
+
+async def resolved(way: Api, how: str, text: str, *, person: str = "alice") -> Resolved:
+    async with catalogue(way, how) as catalog:
+        return await Resolver(way, catalog).resolve(target(text), person=person, tell=told_to_nobody)
+
+
+async def refused(way: Api, how: str, text: str) -> BastionError:
+    with pytest.raises(BastionError) as caught:
+        await resolved(way, how, text)
+    return caught.value
+
+
+def put_deployment(server: ListServer) -> None:
+    """Deployment api with an old and a new ReplicaSet, and a ReplicaSet of somebody else."""
+    revised: list[dict[str, Any]] = [
+        {"annotations": {"deployment.kubernetes.io/revision": str(number)}} for number in (1, 2)
+    ]
+    server.put("deployments", workload("api", "d1"))
+    server.put("replicasets", workload("api-1", "rs1", owner="d1", **revised[0]))
+    server.put("replicasets", workload("api-2", "rs2", owner="d1", **revised[1]))
+    server.put("replicasets", workload("other", "rs3", owner="d2"))
+
+
+# --- what a name stands for --------------------------------------------------
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_pod_is_found_by_its_name_with_what_pins_it(server: ListServer, way: Api, how: str) -> None:
+    server.put("pods", pod("web", metadata={"labels": {"team": "shop"}}))
+
+    found = await resolved(way, how, "web.shop")
 
     assert (found.target.pod, found.target.pod_uid, found.target.container) == ("web", "uid-web", "app")
-    assert (found.target.labels, found.target.node, found.chosen_from) == ({"team": "shop"}, "node-1", "")
+    assert (found.target.namespace, found.target.labels, found.target.node) == ("shop", {"team": "shop"}, "node-1")
+    assert (found.chosen_from, found.stale) == ("", False)
 
 
-async def test_a_pods_name_wins_over_a_workloads(tmp_path: Path) -> None:
-    assert (await resolve(tmp_path, "api.shop", {f"{PODS}/api": pod("api"), **DEPLOYMENT})).target.pod == "api"
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_pods_name_wins_over_a_workloads(server: ListServer, way: Api, how: str) -> None:
+    put_deployment(server)
+    server.put("pods", pod("api-2-a", owner="rs2"))
+    server.put("pods", pod("api"))
+
+    assert (await resolved(way, how, "api.shop")).target.pod == "api"
+    assert (await resolved(way, how, "deploy_api.shop")).target.pod == "api-2-a"
 
 
-async def test_of_a_deployment_the_first_ready_pod_of_its_own_is_chosen_and_the_choice_is_told(tmp_path: Path) -> None:
-    pods = listed(
-        pod("api-1-c", "rs1"),
-        pod("api-1-a", "rs1", ready="False"),
-        pod("api-0", "rs2"),  # has the labels, but belongs to something else
-        pod("api-1-b", "rs1"),
-        pod("aaa", "rs1", deletionTimestamp="2026-01-01T00:00:00Z"),
-    )
+@pytest.mark.parametrize("how", WAYS)
+async def test_of_a_deployment_a_ready_pod_of_the_newest_replica_set_is_chosen(
+    server: ListServer, way: Api, how: str
+) -> None:
+    put_deployment(server)
+    for name, owner, ready in (
+        ("api-1-a", "rs1", True),
+        ("api-2-a", "rs2", False),
+        ("api-2-b", "rs2", True),
+        ("other-a", "rs3", True),  # has the labels, but belongs to something else
+        ("alone", "", True),
+    ):
+        server.put("pods", pod(name, owner=owner, ready=ready))
 
-    found = await resolve(tmp_path, "deploy_api.shop", {**DEPLOYMENT, PODS: pods})
-
-    assert (found.target.pod, found.chosen_from) == ("api-1-b", "deploy/api")
-
-
-async def test_a_workload_with_one_ready_pod_was_no_choice(tmp_path: Path) -> None:
-    found = await resolve(tmp_path, "api.shop", {**DEPLOYMENT, PODS: listed(pod("api-1-a", "rs1"))})
-
-    assert (found.target.pod, found.chosen_from) == ("api-1-a", "")
+    for person in ("alice", "bob", "carol"):
+        found = await resolved(way, how, "api.shop", person=person)
+        assert (found.target.pod, found.chosen_from) == ("api-2-b", "deploy/api")
 
 
+@pytest.mark.parametrize("how", WAYS)
+async def test_the_same_person_is_led_to_the_same_pod_while_it_lives(server: ListServer, way: Api, how: str) -> None:
+    put_deployment(server)
+    for number in range(4):
+        server.put("pods", pod(f"api-2-{number}", owner="rs2"))
+
+    first = (await resolved(way, how, "api.shop")).target.pod
+    others = {(await resolved(way, how, "api.shop", person=f"person-{number}")).target.pod for number in range(12)}
+    server.remove("pods", next(name for name in ("api-2-0", "api-2-1") if name != first))
+
+    assert (await resolved(way, how, "api.shop")).target.pod == first
+    assert len(others) > 1
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize(("kind", "plural"), [("sts", "statefulsets"), ("ds", "daemonsets"), ("job", "jobs")])
+async def test_other_workloads_own_their_pods_themselves(
+    server: ListServer, way: Api, how: str, kind: str, plural: str
+) -> None:
+    server.put(plural, workload("api", "w1"))
+    server.put("pods", pod("api-0", owner="w1"))
+    server.put("pods", pod("api-1", owner="w2"))
+
+    found = await resolved(way, how, f"{kind}_api.shop")
+
+    assert (found.target.pod, found.chosen_from) == ("api-0", "")
+    assert (await resolved(way, how, "api.shop")).target.pod == "api-0"
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_stateful_sets_pod_is_found_by_its_number(server: ListServer, way: Api, how: str) -> None:
+    server.put("statefulsets", workload("db", "s1"))
+    for name, owner in (("db-0", "s1"), ("db-1", "s1"), ("db-10", "s1"), ("db-2", "")):
+        server.put("pods", pod(name, owner=owner))
+
+    assert (await resolved(way, how, "sts_db-1.shop")).target.pod == "db-1"
+    assert (await resolved(way, how, "db-2.shop")).target.pod == "db-2"
+    absent = await refused(way, how, "sts_db-2.shop")
+    assert absent.code is Code.TARGET_MISSING
+    assert absent.user_message == "sts/db has no pod db-2 now; its pods: db-0, db-1, db-10"
+    for nothing in ("sts_nope-1.shop", "sts_db-01.shop", "sts_db-x.shop", "ds_db-1.shop"):
+        assert (await refused(way, how, nothing)).code is Code.TARGET_MISSING
+
+
+@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize(
-    ("kind", "path"),
+    ("text", "code", "says"),
     [
-        ("sts", f"{APPS}/statefulsets/api"),
-        ("ds", f"{APPS}/daemonsets/api"),
-        ("job", "/apis/batch/v1/namespaces/shop/jobs/api"),
+        ("web.shop", Code.TARGET_MISSING, "there is no pod or workload web in namespace shop"),
+        ("web.nope", Code.TARGET_MISSING, "there is no namespace nope; a login is POD.NAMESPACE"),
+        ("sts_web.shop", Code.TARGET_MISSING, "there is no sts/web in namespace shop"),
+        ("api.shop", Code.TARGET_AMBIGUOUS, "api is the name of several workloads; say deploy_api.shop, sts_api.shop"),
+        ("one.shop+x", Code.TARGET_MISSING, "one has no container x; it has app"),
+        ("done.shop", Code.TARGET_NOT_RUNNING, "current phase is Succeeded"),
+        ("leaving.shop", Code.TARGET_NOT_RUNNING, "pod leaving is Terminating"),
+        (
+            "job_api.shop",
+            Code.TARGET_NOT_RUNNING,
+            "no pod of job/api can be entered (it has 1): pod job-a: cannot exec",
+        ),
     ],
 )
-async def test_other_workloads_own_their_pods_themselves(tmp_path: Path, kind: str, path: str) -> None:
-    objects = {path: workload("w1"), PODS: listed(pod("api-0", "w1"), pod("api-1", "w2"))}
+async def test_what_cannot_be_resolved_says_why(  # noqa: PLR0913, PLR0917 - a table
+    server: ListServer, way: Api, how: str, text: str, code: Code, says: str
+) -> None:
+    server.put("pods", pod("one"))
+    server.put("pods", pod("done", phase="Succeeded", ready=False))
+    server.put("pods", pod("leaving", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}))
+    server.put("pods", pod("job-a", owner="j1", phase="Failed", containers={"app": terminated("Error", 2)}))
+    for plural, uid in (("deployments", "d1"), ("statefulsets", "s1")):
+        server.put(plural, workload("api", uid))
+    if text.startswith("job"):
+        server.put("jobs", workload("api", "j1"))
 
-    assert (await resolve(tmp_path, f"{kind}_api.shop", objects)).target.pod == "api-0"
+    error = await refused(way, how, text)
+
+    assert error.code is code
+    assert says in error.user_message
 
 
-async def test_a_selector_with_expressions_is_asked_for_as_such(tmp_path: Path) -> None:
-    expressions = [
-        {"key": "tier", "operator": "In", "values": ["a", "b"]},
-        {"key": "old", "operator": "DoesNotExist"},
-        {"key": "x", "operator": "NotIn", "values": ["y"]},
-        {"key": "z", "operator": "Exists"},
-    ]
-    objects = {
-        f"{APPS}/statefulsets/api": workload("w1", matchExpressions=expressions),
-        PODS: listed(pod("api-0", "w1")),
+@pytest.mark.parametrize("how", WAYS)
+async def test_what_is_looked_at_need_not_run(server: ListServer, way: Api, how: str) -> None:
+    put_deployment(server)
+    server.put("pods", pod("done", phase="Failed", ready=False, containers={"app": terminated("Error", 1)}))
+    server.put("pods", pod("api-2-a", owner="rs2", **STARTING))
+
+    async with catalogue(way, how) as catalog:
+        resolver = Resolver(way, catalog)
+
+        async def found(text: str) -> tuple[str, str]:
+            at = (await resolver.find(target(text), person="alice", tell=told_to_nobody)).target
+            return at.pod, at.container
+
+        assert await found("done.shop") == ("done", "app")
+        assert await found("api.shop") == ("api-2-a", "app")
+        for nothing in ("nope.shop", "done.shop+x", "api.shop+x"):
+            with pytest.raises(BastionError) as caught:
+                await found(nothing)
+            assert caught.value.code is Code.TARGET_MISSING
+
+
+# --- what is only starting ---------------------------------------------------
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_starting_pod_is_waited_for_and_each_reason_is_told_once(
+    server: ListServer, way: Api, how: str
+) -> None:
+    unscheduled: dict[str, Any] = {
+        "conditions": [{"type": "PodScheduled", "status": "False", "message": "no node has room"}]
     }
+    server.put("pods", pod("web", phase="Pending", ready=False, containers={"app": {}}, status=unscheduled))
+    told: list[str] = []
+    async with catalogue(way, how) as catalog:
+        coming = asyncio.create_task(Resolver(way, catalog).resolve(target("web.shop"), person="a", tell=told.append))
+        await holds(lambda: len(told) == 1)
+        for number in range(3):
+            server.put("pods", pod("web", metadata={"labels": {"n": str(number)}}, **STARTING))
+        await holds(lambda: len(told) == 2)
+        assert not coming.done()
+        server.put("pods", pod("web"))
+        found = await coming
 
-    assert (await resolve(tmp_path, "sts_api.shop", objects)).target.pod == "api-0"
+    assert (found.target.pod, found.target.container) == ("web", "app")
+    assert told == ["waiting for pod web: no node has room", "waiting for pod web: ContainerCreating"]
 
 
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_workload_without_a_pod_is_waited_for(server: ListServer, way: Api, how: str) -> None:
+    put_deployment(server)
+    told: list[str] = []
+    async with catalogue(way, how) as catalog:
+        coming = asyncio.create_task(Resolver(way, catalog).resolve(target("api.shop"), person="a", tell=told.append))
+        await holds(lambda: len(told) == 1)
+        server.put("pods", pod("api-2-a", owner="rs2", ready=False))
+        found = await coming
+
+    assert found.target.pod == "api-2-a"
+    assert told == [
+        "waiting for a pod of deploy/api: it has none yet",
+        "no pod of deploy/api is ready; taking api-2-a",
+    ]
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("how", WAYS)
 @pytest.mark.parametrize(
-    ("text", "container"),
-    [("web.shop", "app"), ("web.shop+sidecar", "sidecar"), ("web.shop+app", "app")],
-)
-async def test_the_container_is_the_named_one_else_the_annotations(tmp_path: Path, text: str, container: str) -> None:
-    annotations = {"kubectl.kubernetes.io/default-container": "app"}
-    objects = {f"{PODS}/web": pod("web", containers=["sidecar", "app"], annotations=annotations)}
-
-    assert (await resolve(tmp_path, text, objects)).target.container == container
-
-
-async def test_an_annotation_that_names_no_container_is_ignored(tmp_path: Path) -> None:
-    annotations = {"kubectl.kubernetes.io/default-container": "gone"}
-    objects = {f"{PODS}/web": pod("web", containers=["first", "second"], annotations=annotations)}
-
-    assert (await resolve(tmp_path, "web.shop", objects)).target.container == "first"
-
-
-@pytest.mark.parametrize(
-    ("text", "objects", "code", "says"),
+    ("becomes", "code"),
     [
-        ("web.shop", {}, Code.TARGET_MISSING, "no pod or workload web in namespace shop"),
-        ("web.nope", {}, Code.TARGET_MISSING, "no namespace nope"),
-        ("sts_web.shop", {}, Code.TARGET_MISSING, "no sts/web in namespace shop"),
-        (
-            "api.shop",
-            {**DEPLOYMENT, f"{APPS}/statefulsets/api": workload("s1")},
-            Code.TARGET_AMBIGUOUS,
-            "deploy_api.shop, sts_api.shop",
-        ),
-        (
-            "api.shop",
-            {**DEPLOYMENT, PODS: listed(pod("api-1-a", "rs1", ready="False"))},
-            Code.TARGET_NOT_RUNNING,
-            "deploy/api in namespace shop has no ready pod (it has 1)",
-        ),
-        ("web.shop", {f"{PODS}/web": pod("web", phase="Pending")}, Code.TARGET_NOT_RUNNING, "phase is Pending"),
-        (
-            "web.shop",
-            {f"{PODS}/web": pod("web", deletionTimestamp="2026-01-01T00:00:00Z")},
-            Code.TARGET_NOT_RUNNING,
-            "being deleted",
-        ),
-        ("web.shop+x", {f"{PODS}/web": pod("web")}, Code.TARGET_MISSING, "no container x; it has app"),
+        (pod("web", containers={"app": waiting("ErrImagePull", "no such image")}), Code.TARGET_NOT_RUNNING),
+        (None, Code.TARGET_MISSING),
     ],
 )
-async def test_what_cannot_be_resolved_says_why(
-    tmp_path: Path, text: str, objects: Objects, code: Code, says: str
+async def test_a_pod_that_fails_or_goes_while_it_is_waited_for_is_refused(
+    server: ListServer, way: Api, how: str, becomes: dict[str, Any] | None, code: Code
 ) -> None:
-    with pytest.raises(BastionError) as caught:
-        await resolve(tmp_path, text, objects)
+    server.put("pods", pod("web", **STARTING))
+    told: list[str] = []
+    async with catalogue(way, how) as catalog:
+        coming = asyncio.create_task(Resolver(way, catalog).resolve(target("web.shop"), person="a", tell=told.append))
+        await holds(lambda: len(told) == 1)
+        if becomes is None:
+            server.remove("pods", "web")
+        else:
+            server.put("pods", becomes)
+        with pytest.raises(BastionError) as caught:
+            await coming
 
     assert caught.value.code is code
-    assert says in caught.value.user_message
 
 
-@pytest.mark.parametrize(
-    ("status", "code"),
-    [
-        ("403 Forbidden", Code.CLUSTER_DENIED),
-        ("500 Internal Server Error", Code.CLUSTER_UNAVAILABLE),
-        ("401 Unauthorized", Code.CLUSTER_UNAVAILABLE),
-    ],
-)
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("how", WAYS)
+async def test_patience_has_an_end_and_the_reason_is_told(server: ListServer, way: Api, how: str) -> None:
+    server.put("pods", pod("web", **STARTING))
+    async with catalogue(way, how) as catalog:
+        with pytest.raises(BastionError) as caught:
+            await Resolver(way, catalog, patience_s=0.2).resolve(target("web.shop"), person="a", tell=told_to_nobody)
+
+    assert caught.value.code is Code.TARGET_NOT_RUNNING
+    assert caught.value.user_message == "pod web did not start within 0 s: ContainerCreating"
+
+
+async def test_who_leaves_while_waiting_leaves_nothing_behind(server: ListServer, way: Api) -> None:
+    server.put("pods", pod("web", **STARTING))
+    told: list[str] = []
+    async with keeping_up(way) as catalog:
+        coming = asyncio.create_task(Resolver(way, catalog).resolve(target("web.shop"), person="a", tell=told.append))
+        await holds(lambda: bool(told))
+        coming.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await coming
+        assert coming.cancelled()
+        assert not catalog._followers
+
+
+# --- what the catalogue does not know ----------------------------------------
+
+
+async def test_what_the_catalogue_does_not_have_is_asked_for(server: ListServer, way: Api) -> None:
+    async with keeping_up(way) as catalog:
+        server.objects["pods"] = {("shop", "new"): pod("new")}  # not told to the watches
+
+        found = await Resolver(way, catalog).resolve(target("new.shop"), person="a", tell=told_to_nobody)
+
+        assert (found.target.pod, found.stale) == ("new", False)
+        assert catalog.pod("shop", "new") is None
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_catalogue_that_is_behind_is_not_relied_on_and_that_is_said(server: ListServer, way: Api) -> None:
+    server.put("pods", pod("web"))
+    async with keeping_up(way) as catalog:
+        server.ends_at_once = True
+        server.send(END)
+        await holds(lambda: catalog.freshness("pod", "shop") is Freshness.BEHIND)
+        server.put("pods", pod("web", metadata={"uid": "another"}))
+
+        found = await Resolver(way, catalog).resolve(target("web.shop"), person="a", tell=told_to_nobody)
+
+        assert (found.target.pod_uid, found.stale) == ("another", True)
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_kind_that_the_bastion_may_not_look_up_does_not_hide_the_others(
+    server: ListServer, way: Api, how: str
+) -> None:
+    server.refused["jobs"] = 403
+    put_deployment(server)
+    server.put("pods", pod("api-2-a", owner="rs2"))
+
+    assert (await resolved(way, how, "api.shop")).target.pod == "api-2-a"
+    assert (await refused(way, how, "job_api.shop")).code is Code.CLUSTER_DENIED
+    assert (await refused(way, how, "nope.shop")).code is Code.CLUSTER_DENIED
+
+
+async def test_where_namespaces_may_not_be_looked_up_a_missing_pod_is_still_that(server: ListServer, way: Api) -> None:
+    server.refused["namespaces"] = 403
+
+    assert (await refused(way, "asked", "web.shop")).user_message == "there is no pod or workload web in namespace shop"
+
+
+async def test_a_namespace_that_is_not_looked_after_is_not_even_asked_about(server: ListServer, way: Api) -> None:
+    server.put("pods", pod("web", namespace="secret"))
+    async with keeping_up(way, "shop") as catalog:
+        with pytest.raises(BastionError) as caught:
+            await Resolver(way, catalog).resolve(target("web.secret"), person="a", tell=told_to_nobody)
+
+    assert caught.value.code is Code.TARGET_MISSING
+    assert "not one of those that this bastion looks after" in caught.value.user_message
+
+
+@pytest.mark.parametrize("status", [403, 401, 500, 503])
 async def test_a_cluster_that_refuses_the_bastion_itself_is_not_a_missing_pod(
-    tmp_path: Path, status: str, code: Code
+    server: ListServer, way: Api, status: int
 ) -> None:
-    with pytest.raises(BastionError) as caught:
-        await resolve(tmp_path, "web.shop", {}, status)
+    server.refused["pods"] = status
 
-    assert caught.value.code is code
+    expected = Code.CLUSTER_DENIED if status == 403 else Code.CLUSTER_UNAVAILABLE
+    assert (await refused(way, "asked", "web.shop")).code is expected
 
 
-async def test_a_cluster_that_cannot_be_reached_is_said_to_be_so() -> None:
-    api = Api(Configuration(host="https://127.0.0.1:1"))
-    where = login.parse("web.shop")
-    assert isinstance(where, TargetLogin)
-    with pytest.raises(BastionError) as caught:
-        await Resolver(api).resolve(where)
-    await api.aclose()
+async def test_a_cluster_that_cannot_be_reached_is_said_to_be_so(tmp_path: Path) -> None:
+    async with connected_to("http://127.0.0.1:1", tmp_path) as way:
+        assert (await refused(way, "asked", "web.shop")).code is Code.CLUSTER_UNAVAILABLE
 
-    assert caught.value.code is Code.CLUSTER_UNAVAILABLE
+
+@pytest.mark.parametrize(
+    ("wanted", "query"),
+    [
+        ({"matchLabels": {"app": "api", "tier": "web"}}, "app=api,tier=web"),
+        ({"matchExpressions": [{"key": "tier", "operator": "In", "values": ["a", "b"]}]}, "tier in (a,b)"),
+        ({"matchExpressions": [{"key": "x", "operator": "NotIn", "values": ["y"]}]}, "x notin (y)"),
+        ({"matchExpressions": [{"key": "z", "operator": "Exists"}]}, "z"),
+        (
+            {"matchLabels": {"app": "api"}, "matchExpressions": [{"key": "old", "operator": "DoesNotExist"}]},
+            "app=api,!old",
+        ),
+        ({}, ""),
+    ],
+)
+def test_a_workloads_selector_becomes_a_query(wanted: dict[str, Any], query: str) -> None:
+    assert lookup.selector(wanted) == query
+
+
+async def test_the_default_container_is_the_annotated_one(server: ListServer, way: Api) -> None:
+    annotations = {"kubectl.kubernetes.io/default-container": "app"}
+    server.put("pods", pod("web", containers={"side": RUNNING, "app": RUNNING}, metadata={"annotations": annotations}))
+
+    assert (await resolved(way, "known", "web.shop")).target.container == "app"
+    assert (await resolved(way, "asked", "web.shop+side")).target.container == "side"

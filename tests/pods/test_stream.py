@@ -8,20 +8,21 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from kubernetes_asyncio.client import Configuration
 
 from bastion.errors import BastionError, Code
 from bastion.events import Exited, Input, InputClosed, Output, Resized
 from bastion.model import ExecRequest, KubeIdentity, Outcome, Pty, Stream, Target, WindowSize
 from bastion.pods import stream as pod_stream
-from bastion.pods.api import Api
 from bastion.pods.kube import KubePods
 from bastion.wire import remotecommand
+from support import apis
 from support.rawexec import BINARY, CLOSE, PING, PONG, Peer, RawExec, raw_exec, response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from bastion.pods.api import Api
 
 MARKER = "00112233445566778899"
 READY = b"\x01\x1e" + MARKER.encode() + b"\x1e"
@@ -33,10 +34,12 @@ def asked(command: bytes | None = b"true", pty: Pty | None = None) -> ExecReques
     return ExecRequest(command=command, pty=pty, env=(), marker=MARKER)
 
 
-def api_for(server: RawExec) -> Api:
-    configuration = Configuration(host=server.url)
-    configuration.ssl_ca_cert = str(server.ca)
-    return Api(configuration)
+async def api_for(server: RawExec) -> Api:
+    return await apis.api_for(apis.kubeconfig_at(server.ca.parent, server.url, server.ca))
+
+
+def pods_of(api: Api) -> KubePods:
+    return KubePods(api, apis.unsynced(api))
 
 
 async def ends_all_at_once(peer: Peer, status: bytes) -> None:
@@ -51,10 +54,10 @@ async def collect(
 ) -> tuple[list[Output], Exited]:
     """Everything a scripted exec said, and its end."""
     async with raw_exec(folder, script) as server:
-        api = api_for(server)
+        api = await api_for(server)
         try:
             outputs: list[Output] = []
-            async with KubePods(api).exec(TARGET, request or asked(), ALICE) as stream:
+            async with pods_of(api).exec(TARGET, request or asked(), ALICE, apis.told_to_nobody) as stream:
                 while True:
                     event = await asyncio.wait_for(stream.next_event(), 20)
                     if isinstance(event, Exited):
@@ -96,9 +99,9 @@ async def test_twenty_megabytes_and_an_end_at_once_reach_a_reader_that_lags(tmp_
         await ends_all_at_once(peer, remotecommand.exit_status(0))
 
     async with raw_exec(tmp_path, script) as server:
-        api = api_for(server)
+        api = await api_for(server)
         seen, size = hashlib.sha256(), 0
-        async with KubePods(api).exec(TARGET, asked(), ALICE) as stream:
+        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
             while isinstance(event := await stream.next_event(), Output):
                 seen.update(event.data)
                 size += len(event.data)
@@ -125,8 +128,8 @@ async def test_a_reader_that_stops_stops_the_server(tmp_path: Path) -> None:
             sent += 32768
 
     async with raw_exec(tmp_path, script) as server:
-        api = api_for(server)
-        async with KubePods(api).exec(TARGET, asked(), ALICE) as stream:
+        api = await api_for(server)
+        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
             before = -1
             while sent != before:  # until a whole tenth of a second passes without progress
                 before = sent
@@ -154,8 +157,8 @@ async def test_a_pod_that_does_not_read_is_not_taken_for_a_dead_one(
         await ends_all_at_once(peer, remotecommand.exit_status(0))
 
     async with raw_exec(tmp_path, script) as server:
-        api = api_for(server)
-        async with KubePods(api).exec(TARGET, asked(), ALICE) as running:
+        api = await api_for(server)
+        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as running:
             for _ in range(0, size, 100_000):
                 await running.send(Input(bytes(100_000)))
             while not isinstance(event := await running.next_event(), Exited):
@@ -229,8 +232,8 @@ async def test_input_its_end_and_sizes_are_the_recorded_frames(tmp_path: Path) -
         await ends_all_at_once(peer, remotecommand.exit_status(0))
 
     async with raw_exec(tmp_path, script) as server:
-        api = api_for(server)
-        async with KubePods(api).exec(TARGET, asked(), ALICE) as stream:
+        api = await api_for(server)
+        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
             await stream.send(Input(b"hi\n"))
             await stream.send(Resized(WindowSize(cols=1, rows=1)))  # no terminal, so nothing to resize
             await stream.send(InputClosed())
@@ -250,8 +253,8 @@ async def test_a_terminal_is_resized_and_its_end_of_input_is_a_control_d(tmp_pat
         await ends_all_at_once(peer, remotecommand.exit_status(0))
 
     async with raw_exec(tmp_path, script) as server:
-        api = api_for(server)
-        async with KubePods(api).exec(TARGET, asked(None, pty), ALICE) as stream:
+        api = await api_for(server)
+        async with pods_of(api).exec(TARGET, asked(None, pty), ALICE, apis.told_to_nobody) as stream:
             await stream.send(Resized(WindowSize(cols=80, rows=24)))
             await stream.send(InputClosed())
             assert await stream.next_event() == Exited(0, Outcome.EXITED)
@@ -267,8 +270,8 @@ async def test_the_request_names_the_person_their_groups_and_the_container(tmp_p
         await ends_all_at_once(peer, remotecommand.exit_status(0))
 
     async with raw_exec(tmp_path, script) as server:
-        api = api_for(server)
-        async with KubePods(api).exec(TARGET, asked(), ALICE):
+        api = await api_for(server)
+        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
             pass
         await api.aclose()
 
@@ -277,6 +280,43 @@ async def test_the_request_names_the_person_their_groups_and_the_container(tmp_p
     assert "&stdin=true&stdout=true&stderr=true&tty=false&container=app HTTP/1.1\r\n" in request
     assert "Impersonate-User: bastion:alice\r\n" in request
     assert request.count("Impersonate-Group: ") == 2
+
+
+async def test_another_pod_of_that_name_is_never_started_in(tmp_path: Path) -> None:
+    async def script(_peer: Peer) -> None:
+        raise AssertionError("not asked")
+
+    async with raw_exec(tmp_path, script, uids=("uid-2",)) as server:
+        api = await api_for(server)
+        with pytest.raises(BastionError, match="was replaced by another of that name") as refused:
+            async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
+                pass
+        await api.aclose()
+
+    assert refused.value.code is Code.TARGET_MISSING
+    assert server.requests == []
+
+
+async def test_a_pod_that_is_replaced_meanwhile_is_not_sent_a_byte(tmp_path: Path) -> None:
+    frames: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        while True:
+            opcode, data = await peer.receive()
+            if opcode == BINARY:
+                frames.append(data)
+
+    async with raw_exec(tmp_path, script, uids=("uid-1", "uid-2")) as server:
+        api = await api_for(server)
+        with pytest.raises(BastionError, match="nothing was sent to it") as ended:
+            async with pods_of(api).exec(TARGET, asked(b"cat"), ALICE, apis.told_to_nobody) as stream:
+                await stream.send(Input(b"secret"))
+        await api.aclose()
+
+    assert ended.value.code is Code.STREAM_BROKEN
+    assert len(server.requests) == 1
+    assert frames == []
 
 
 async def test_a_server_without_v5_is_spoken_to_in_v4_and_nothing_runs_twice(tmp_path: Path) -> None:
@@ -293,10 +333,10 @@ async def test_a_server_without_v5_is_spoken_to_in_v4_and_nothing_runs_twice(tmp
         await ends_all_at_once(peer, remotecommand.exit_status(0))
 
     async with raw_exec(tmp_path, script, answer) as server:
-        api = api_for(server)
-        pods = KubePods(api)
+        api = await api_for(server)
+        pods = pods_of(api)
         for _ in range(2):
-            async with pods.exec(TARGET, asked(b"cat"), ALICE) as stream:
+            async with pods.exec(TARGET, asked(b"cat"), ALICE, apis.told_to_nobody) as stream:
                 assert stream.protocol == remotecommand.V4
                 await stream.send(Input(b"a\xff"))
                 await stream.send(InputClosed())
@@ -326,9 +366,9 @@ async def test_a_refusal_before_the_upgrade_keeps_the_servers_reason(
         raise AssertionError("not upgraded")
 
     async with raw_exec(tmp_path, script, lambda _request: response(status, json.dumps(body).encode())) as server:
-        api = api_for(server)
+        api = await api_for(server)
         with pytest.raises(BastionError) as caught:
-            async with KubePods(api).exec(TARGET, asked(), ALICE):
+            async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
                 pass
         await api.aclose()
 
@@ -348,8 +388,8 @@ async def test_a_container_without_a_shell_runs_a_program_of_its_own_by_argv(tmp
             await ends_all_at_once(peer, remotecommand.exit_status(0))
 
     async with raw_exec(tmp_path, script) as server:
-        api = api_for(server)
-        async with KubePods(api).exec(TARGET, asked(b"app --x 'a b'"), ALICE) as stream:
+        api = await api_for(server)
+        async with pods_of(api).exec(TARGET, asked(b"app --x 'a b'"), ALICE, apis.told_to_nobody) as stream:
             await stream.send(Input(b"kept"))  # whatever was sent while the first try failed
             assert await stream.next_event() == Output(Stream.STDOUT, b"\x00kept")
         await api.aclose()
@@ -362,11 +402,11 @@ async def test_a_path_that_would_arrive_as_another_is_never_sent(tmp_path: Path)
         raise AssertionError("not asked")
 
     async with raw_exec(tmp_path, script) as server:
-        api = api_for(server)
+        api = await api_for(server)
         for namespace, pod in [("..", "web"), ("shop", ".."), (".", "web"), ("", "web")]:
             target = Target(namespace=namespace, pod=pod, pod_uid="u", container="c")
             with pytest.raises(BastionError) as caught:
-                async with KubePods(api).exec(target, asked(), ALICE):
+                async with pods_of(api).exec(target, asked(), ALICE, apis.told_to_nobody):
                     pass
             assert caught.value.code is Code.INVALID
         await api.aclose()

@@ -34,6 +34,7 @@ def target(name: str, namespace: str, *, kind: str = "", container: str = "") ->
         ("deployment/api.shop", target("api", "shop", kind="deploy")),
         ("sts_db.prod", target("db", "prod", kind="sts")),
         ("statefulset_db.prod", target("db", "prod", kind="sts")),
+        ("sts_db-0.prod", target("db-0", "prod", kind="sts")),  # whether that is a number, the cluster has to say
         ("ds_node-agent.kube-system", target("node-agent", "kube-system", kind="ds")),
         ("daemonset/node-agent.kube-system", target("node-agent", "kube-system", kind="ds")),
         ("job_nightly.shop+main", target("nightly", "shop", kind="job", container="main")),

@@ -260,3 +260,55 @@ def test_who_may_not_enter_a_namespace_is_denied_every_target_in_it(
 ) -> None:
     if may_enter(person, target.namespace, action, policy) is not None:
         assert isinstance(decide(person, target, action, policy), Deny)
+
+
+# --- what no `*` reaches (A74) -----------------------------------------------------------------
+
+WIDE = policyfile.parse(
+    b"""
+roles:
+  wide:
+    allow:
+      - {namespaces: ["*"], actions: [shell]}
+  named:
+    allow:
+      - {namespaces: ["*", kube-system], actions: [shell]}
+  hosts:
+    allow:
+      - {namespaces: ["*"], pods: {hostNetwork: true}, actions: [shell]}
+bindings:
+  - {role: wide, subjects: ["person:wim"]}
+  - {role: named, subjects: ["person:nan"]}
+  - {role: hosts, subjects: ["person:hal"]}
+""",
+    "policy.yaml",
+)
+GUARDED = replace(WIDE, protected=WIDE.protected | {"bastion"})
+
+
+@pytest.mark.parametrize(
+    ("who", "namespace", "allowed"),
+    [
+        ("wim", "shop", True),
+        ("wim", "kube-system", False),
+        ("wim", "bastion", False),
+        ("nan", "kube-system", True),
+        ("nan", "bastion", False),
+        ("hal", "kube-system", False),
+    ],
+)
+def test_the_namespaces_that_hold_the_cluster_together_have_to_be_named(
+    who: str, namespace: str, *, allowed: bool
+) -> None:
+    person = Person(subject=who)
+
+    assert isinstance(decide(person, pod(namespace), Action.SHELL, GUARDED), Allow) is allowed
+    assert (may_enter(person, namespace, Action.SHELL, GUARDED) is None) is allowed
+
+
+@pytest.mark.parametrize(("who", "allowed"), [("wim", False), ("nan", False), ("hal", True)])
+def test_a_pod_in_its_nodes_own_network_is_reached_by_rules_that_say_so(who: str, *, allowed: bool) -> None:
+    inside = replace(pod("shop"), host_network=True)
+
+    assert isinstance(decide(Person(subject=who), inside, Action.SHELL, GUARDED), Allow) is allowed
+    assert isinstance(decide(Person(subject=who), pod("shop"), Action.SHELL, GUARDED), Allow)

@@ -34,6 +34,35 @@ bindings:
 """
 
 
+def test_what_a_role_says_of_sessions_and_of_debug_containers_is_read() -> None:
+    more = b'    session: {lingering: true}\n    debug: {images: ["busybox:1.36", "tools@sha256:ab"]}\n'
+    role = policyfile.parse(FILE.replace(b"    record:", more + b"    record:"), "policy.yaml").roles[0]
+
+    assert (role.lingering, role.debug_images) == (True, ("busybox:1.36", "tools@sha256:ab"))
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (b"    session: {lingering: maybe}\n", "must be true or false"),
+        (b"    debug: {images: []}\n", "must be a list with at least one entry"),
+        (b"    debug: {images: ['a b']}\n", "must be the name of an image"),
+        (b"    debug: {}\n", "needs images with at least one image"),
+        (b"    deny:\n", "stands here a second time"),
+    ],
+)
+def test_what_a_role_says_of_them_is_held_to_its_shape(written: bytes, message: str) -> None:
+    with pytest.raises(BastionError, match=r"policy\.yaml:\d+: ") as refused:
+        policyfile.parse(FILE.replace(b"    record:", written + b"    record:"), "policy.yaml")
+
+    assert message in refused.value.user_message
+
+
+def test_a_deny_rule_is_about_pods_in_any_network() -> None:
+    with pytest.raises(BastionError, match="remove hostNetwork"):
+        policyfile.parse(FILE.replace(b"[kube-system]", b"[a], pods: {hostNetwork: true}"), "policy.yaml")
+
+
 def test_a_file_is_read_into_values_with_the_digest_of_its_bytes() -> None:
     assert policyfile.parse(FILE, "policy.yaml") == Policy(
         roles=(
@@ -73,7 +102,7 @@ def test_a_file_is_read_into_values_with_the_digest_of_its_bytes() -> None:
             b"    deny:",
             b"    session: {max: 8h}\n    deny:",
             9,
-            "roles.dev.session is not supported yet by this version",
+            "roles.dev.session.max is not supported yet by this version",
         ),
         (b"    deny:", b"    require: {mfa: true}\n    deny:", 9, "roles.dev.require is not supported yet"),
         (b"    deny:", b"    hours: {from: x}\n    deny:", 9, "roles.dev.hours is not supported yet"),

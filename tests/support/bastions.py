@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bastion.store.migrate import upgrade
 from support.databases import ENGINES, fresh_postgresql, sqlite_url
+from support.grounds import VARIABLE, Prepared
 from support.trips import Bastion, Starter, running_bastion
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ def bastion(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         else:
             url = sqlite_url(folder / "bastion.db")
         asyncio.run(upgrade(url))
-        yield stack.enter_context(running_bastion(folder, url, settings=settings))
+        yield stack.enter_context(running_bastion(folder, url, settings=settings, found=_found()))
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +46,16 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Starter:
         folder = tmp_path_factory.mktemp("bastion")
         url = sqlite_url(folder / "bastion.db")
         asyncio.run(upgrade(url))
-        with running_bastion(folder, url, *cluster_arguments, settings=settings) as bastion:
+        with running_bastion(folder, url, *cluster_arguments, settings=settings, found=_found()) as bastion:
             yield bastion
 
     return starter
+
+
+def _found() -> Prepared | None:
+    """The cluster that `make e2e` prepared; None lets each bastion have an embedded one of its own."""
+    path = os.environ.get(VARIABLE)
+    return Prepared.read(Path(path)) if path else None
 
 
 @pytest.fixture

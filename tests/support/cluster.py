@@ -77,9 +77,9 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def running_cluster(directory: Path, *, subprotocols: str = "v5,v4") -> AsyncIterator[Cluster]:
+async def running_cluster(directory: Path, *arguments: str, subprotocols: str = "v5,v4") -> AsyncIterator[Cluster]:
     """Run an embedded cluster that keeps its files in `directory`/cluster; it ends with the block."""
-    process = await asyncio.to_thread(_start, directory / "cluster", subprotocols)
+    process = await asyncio.to_thread(_start, directory / "cluster", subprotocols, *arguments)
     try:
         yield await asyncio.to_thread(_ready, process, directory / "cluster")
     finally:
@@ -87,19 +87,19 @@ async def running_cluster(directory: Path, *, subprotocols: str = "v5,v4") -> As
 
 
 @contextlib.contextmanager
-def running_cluster_sync(directory: Path, *, subprotocols: str = "v5,v4") -> Iterator[Cluster]:
+def running_cluster_sync(directory: Path, *arguments: str, subprotocols: str = "v5,v4") -> Iterator[Cluster]:
     """The same for tests, and fixtures of wider scope, that are not coroutines."""
-    process = _start(directory / "cluster", subprotocols)
+    process = _start(directory / "cluster", subprotocols, *arguments)
     try:
         yield _ready(process, directory / "cluster")
     finally:
         _stop(process)
 
 
-def _start(directory: Path, subprotocols: str) -> subprocess.Popen[str]:
-    arguments = ["--dir", str(directory), "--subprotocols", subprotocols, "--until-eof"]
+def _start(directory: Path, subprotocols: str, *arguments: str) -> subprocess.Popen[str]:
+    given = ["--dir", str(directory), "--subprotocols", subprotocols, "--until-eof", *arguments]
     return subprocess.Popen(
-        [sys.executable, "-m", "bastion.localcluster", *arguments],
+        [sys.executable, "-m", "bastion.localcluster", *given],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

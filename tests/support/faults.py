@@ -8,7 +8,6 @@ ssh -> door -> bastion -> api -> cluster
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import signal
 import subprocess
 import tempfile
@@ -24,13 +23,10 @@ from urllib.parse import urlsplit
 import yaml
 from sqlalchemy import make_url
 
-from bastion.identity import keys
 from bastion.integrity import Verifier
-from bastion.model import AuditEvent, Outcome
-from bastion.store import open_reader, open_store
+from bastion.store import open_reader
 from bastion.store.migrate import upgrade
 from bastion.store.views import Filter
-from bastion.system import SystemClock, new_id
 from bastion.wire.transcript import Kind, frames_of
 from support import trips
 from support.faultproxy import fault_proxy
@@ -39,15 +35,16 @@ from support.trips import BIN, Bastion, started, wait_until
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from bastion.model import SessionEnd
+    from bastion.model import AuditEvent, SessionEnd
     from bastion.store.reader import Reader
     from support.faultproxy import FaultProxy, Upstream
 
 TIMEOUT_S = 2
-"""How long a commit may take in these bastions, so that no test waits for long."""
+"""How long a commit may take in these bastions, and an API server be waited for, so that no test waits for long."""
 
 SETTINGS = {
     "BASTION_RECORDING_TIMEOUT_S": str(TIMEOUT_S),
+    "BASTION_KUBERNETES_PATIENCE_S": "2",
     "BASTION_SSH_EXEMPT_SOURCES": "127.0.0.0/8",  # everybody comes from the address of the door's proxy
 }
 
@@ -312,18 +309,7 @@ def _prepare(bastion: Bastion, url: str) -> None:
     (bastion.folder / "policy.yaml").write_text(trips.POLICY)
     for name in ("host", "stranger", *trips.PEOPLE):
         trips._keygen(bastion.folder / name)
-    asyncio.run(_add_people(bastion.folder, url))
-
-
-async def _add_people(folder: Path, url: str) -> None:
-    async with open_store(url, name="test", clock=SystemClock(), new_id=new_id) as store:
-        for person, group in trips.PEOPLE.items():
-            told = AuditEvent(
-                id=new_id(), at=SystemClock().now(), type="person.added", outcome=Outcome.SUCCESS, actor="cli:test"
-            )
-            await store.access.add_person(person, frozenset({group}), told)
-            credential, comment = keys.parse((folder / f"{person}.pub").read_text())
-            await store.access.add_key(person, credential, comment, dataclasses.replace(told, id=new_id()))
+    asyncio.run(trips.add_people(bastion.folder, url))
 
 
 def _port(bastion: Bastion, process: subprocess.Popen[str]) -> int | None:

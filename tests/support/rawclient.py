@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from support.cluster import Cluster
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds that anything may take."""
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10

@@ -7,6 +7,7 @@ import base64
 import datetime as dt
 import hashlib
 import ipaddress
+import json
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BINARY, CLOSE, PING, PONG = 2, 8, 9, 10
+LOOK = "GET /api/v1/namespaces/shop/pods/web HTTP"
 
 
 @dataclass
@@ -64,11 +66,27 @@ class Peer:
 
 @dataclass
 class RawExec:
-    """A running server: where it is, and what was asked of it."""
+    """A running server: where it is, and what was asked of it.
+
+    uids: of its pod at each look; the last one stays. looks: how often it was looked up.
+    """
 
     url: str
     ca: Path
+    uids: tuple[str, ...] = ("uid-1",)
+    looks: int = 0
     requests: list[str] = field(default_factory=list)
+
+    def look(self) -> bytes:
+        """The pod as it is now."""
+        uid = self.uids[min(self.looks, len(self.uids) - 1)]
+        self.looks += 1
+        pod = {
+            "metadata": {"name": "web", "namespace": "shop", "uid": uid},
+            "spec": {"containers": [{"name": "app", "image": "app:1"}]},
+            "status": {"phase": "Running"},
+        }
+        return response("200 OK", json.dumps(pod).encode())
 
 
 @asynccontextmanager
@@ -76,14 +94,19 @@ async def raw_exec(
     folder: Path,
     script: Callable[[Peer], Awaitable[None]],
     answer: Callable[[str], bytes | None] = lambda _request: None,
+    uids: tuple[str, ...] = ("uid-1",),
 ) -> AsyncIterator[RawExec]:
     """Serve: `answer` may give a whole HTTP response instead of the upgrade; after the script the connection closes."""
     ca, context = certificate(folder)
-    running = RawExec(url="", ca=ca)
+    running = RawExec(url="", ca=ca, uids=uids)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             request = (await reader.readuntil(b"\r\n\r\n")).decode()
+            if request.startswith(LOOK):
+                writer.write(running.look())
+                await writer.drain()
+                return
             running.requests.append(request)
             refused = answer(request)
             if refused is None and "sec-websocket-key" not in request.lower():

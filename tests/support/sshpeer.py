@@ -43,7 +43,7 @@ async def connected(
     connection = await asyncssh.connect(
         "127.0.0.1",
         port or bastion.port,
-        username=login,
+        username=bastion.login(login),
         client_keys=[str(key_of(bastion, person))],
         local_addr=(own_address(bastion), 0),
         known_hosts=None,

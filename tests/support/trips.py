@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-import base64
+import asyncio
+import dataclasses
 import json
 import os
 import re
-import shlex
-import socket
-import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import yaml
+from bastion.identity import keys
+from bastion.model import AuditEvent, Outcome
+from bastion.store import open_store
+from bastion.system import SystemClock, new_id
+from support.grounds import Embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from support.grounds import Ground, Prepared
+
 PATIENCE_S = 30.0
 BIN = Path(sys.executable).parent
-PEOPLE = {"alice": "engineers", "carl": "contractors", "ines": "inputs"}
+PEOPLE = {"alice": "engineers", "carl": "contractors", "ines": "inputs", "lena": "lingerers", "dora": "debuggers"}
 
 POLICY = """\
 roles:
@@ -35,7 +38,7 @@ roles:
     kubernetes: {groups: ["bastion:engineer"]}
     allow:
       - namespaces: [default, shop, prod]
-        actions: [shell, exec, logs, describe]
+        actions: [shell, exec, logs, describe, events, top, pods]
     deny:
       - namespaces: [prod]
         actions: [shell]
@@ -54,11 +57,23 @@ roles:
     allow:
       - {namespaces: [default], actions: [shell, exec]}
     record: {input: true}
+  lingerer:
+    kubernetes: {groups: ["bastion:engineer"]}
+    allow:
+      - {namespaces: [default], actions: [shell, exec]}
+    session: {lingering: true}
+  debugger:
+    kubernetes: {groups: ["bastion:engineer"]}
+    allow:
+      - {namespaces: [default], actions: [shell, exec, debug]}
+    debug: {images: ["local/debian:1"]}
 bindings:
   - {role: engineer, subjects: ["group:engineers"]}
   - {role: contractor, subjects: ["group:contractors"]}
   - {role: unbacked, subjects: ["person:carl"]}
   - {role: inputs, subjects: ["group:inputs"]}
+  - {role: lingerer, subjects: ["group:lingerers"]}
+  - {role: debugger, subjects: ["group:debuggers"]}
 """
 
 SSH_CONFIG = """\
@@ -75,6 +90,9 @@ Host bastion-*
     LogLevel ERROR
 """
 
+LOGIN = re.compile(r"[^ ]+\.(default|shop|prod)(\+[^ ]*)?")
+"""What an argument after `-l` looks like, and none that is a command does."""
+
 Answer = TypeVar("Answer")
 
 
@@ -89,25 +107,44 @@ class Bastion:
     port: int = 0
     pid: int = 0
     calls: int = 0
+    found: Prepared | None = None
+    """The cluster, if it is not an embedded one that was started for this bastion."""
     log: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def ground(self) -> Ground:
+        """The cluster."""
+        return self.found or Embedded(folder=self.folder / "cluster")
+
+    def login(self, text: str) -> str:
+        """A login as the cluster has it, for clients that are not started by `ssh`."""
+        return self.ground.there(text)
 
     def ssh_argv(self, *arguments: str | bytes, person: str = "alice") -> list[str | bytes]:
         """Arguments as for ssh; the host `b` (`LOGIN@b`, or `b` after -l) is the bastion, with that person's key."""
-        named = [
-            f"{argument}astion-{person}" if isinstance(argument, str) and re.search(r"(^|@)b$", argument) else argument
-            for argument in arguments
-        ]
+        named = [self._named(argument, person) if isinstance(argument, str) else argument for argument in arguments]
         # Each from an address of its own: refusals from one source are counted after the tenth in a minute.
         self.calls += 1
         address = f"127.0.{self.calls // 250 + 1}.{self.calls % 250 + 1}"
         return ["ssh", "-F", str(self.folder / "ssh_config"), "-b", address, *named]
+
+    def _named(self, argument: str, person: str) -> str:
+        """An argument that is a login or the host, as this bastion's ssh_config and cluster have it."""
+        login, at, host = argument.rpartition("@")
+        if host == "b":
+            return f"{self.login(login)}{at}bastion-{person}"
+        return self.login(argument) if LOGIN.fullmatch(argument) else argument
 
     def ssh(
         self, *arguments: str | bytes, person: str = "alice", stdin: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
         """Run ssh to its end."""
         argv = self.ssh_argv(*arguments, person=person)
-        return subprocess.run(argv, input=stdin, capture_output=True, timeout=60, check=False)
+        return self._here(subprocess.run(argv, input=stdin, capture_output=True, timeout=60, check=False))
+
+    def _here(self, done: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedProcess[bytes]:
+        done.stdout, done.stderr = self.ground.here(done.stdout), self.ground.here(done.stderr)
+        return done
 
     def audit(self, *arguments: str) -> list[dict[str, Any]]:
         """What `bastion audit … --json` prints."""
@@ -122,31 +159,20 @@ class Bastion:
     def command(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run a `bastion` command with this one's settings."""
         argv = [str(BIN / "bastion"), *arguments]
-        return subprocess.run(argv, env=self.env, input=stdin, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(argv, env=self.env, input=stdin, capture_output=True, timeout=60, check=False)
+        return self._here(done)
 
     def kubernetes(self, method: str, path: str) -> Any:
         """Ask the cluster's API as its admin."""
-        config = yaml.safe_load((self.folder / "cluster" / "kubeconfig").read_text())
-        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        context = ssl.create_default_context(cadata=base64.b64decode(cluster["certificate-authority-data"]).decode())
-        request = urllib.request.Request(  # noqa: S310 - the URL is of a cluster this test started
-            cluster["server"] + path, method=method, headers={"Authorization": f"Bearer {user['token']}"}
-        )
-        with urllib.request.urlopen(request, context=context, timeout=10) as answer:  # noqa: S310 - as above
-            return json.load(answer)
+        return self.ground.kubernetes(method, path)
 
     def control(self, request: dict[str, Any]) -> dict[str, Any]:
         """Ask the cluster's control socket."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(10)
-            connection.connect(str(self.folder / "cluster" / "control.sock"))
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            with connection.makefile() as lines:
-                return dict(json.loads(lines.readline()))
+        return self.ground.control(request)
 
     def running(self, word: str) -> list[dict[str, Any]]:
         """The containers' processes that have a word among their arguments."""
-        return [process for process in self.control({"do": "ps"})["processes"] if word in " ".join(process["argv"])]
+        return self.ground.running(word)
 
 
 class Starter(Protocol):
@@ -181,28 +207,50 @@ def wait_until(look: Callable[[], Answer | None]) -> Answer:
 
 @contextmanager
 def running_bastion(
-    folder: Path, database_url: str, *cluster_arguments: str, settings: Mapping[str, str] | None = None
+    folder: Path,
+    database_url: str,
+    *cluster_arguments: str,
+    settings: Mapping[str, str] | None = None,
+    found: Prepared | None = None,
 ) -> Iterator[Bastion]:
     """Start a cluster and `bastion serve` on a migrated database, with people, keys and an ssh_config.
 
     settings: variables (BASTION_...) beside or instead of those of every test.
+    found: a cluster that is there already, instead of one that is started.
     """
     with tempfile.TemporaryDirectory(prefix="mux") as sockets:
-        env = _environment(folder, database_url) | dict(settings or {})
-        bastion = Bastion(folder=folder, env=env, sockets=Path(sockets))
+        there = {} if found is None else {"BASTION_KUBERNETES_KUBECONFIG": str(found.bastion_kubeconfig)}
+        env = _environment(folder, database_url) | there | dict(settings or {})
+        bastion = Bastion(folder=folder, env=env, sockets=Path(sockets), found=found)
         _prepare(bastion)
-        with _cluster(bastion, cluster_arguments), _serving(bastion):
+        with ExitStack() as stack:
+            if found is None:
+                stack.enter_context(_cluster(bastion, cluster_arguments))
+            else:
+                assert not cluster_arguments, f"{cluster_arguments} are for an embedded cluster; see EMBEDDED_ONLY"
+            stack.enter_context(_serving(bastion))
             yield bastion
 
 
 def _prepare(bastion: Bastion) -> None:
     folder = bastion.folder
-    (folder / "policy.yaml").write_text(POLICY)
+    (folder / "policy.yaml").write_text(bastion.ground.policy(POLICY))
     for name in ("host", "stranger", *PEOPLE):
         _keygen(folder / name)
-    for person, group in PEOPLE.items():
-        _must(bastion.command("people", "add", person, "--group", group))
-        _must(bastion.command("keys", "add", person, stdin=(folder / f"{person}.pub").read_bytes()))
+    asyncio.run(add_people(folder, bastion.env["BASTION_DATABASE_URL"]))
+
+
+async def add_people(folder: Path, url: str) -> None:
+    """Add everybody with their key, as `bastion people` and `bastion keys` do, without a process for each."""
+    clock = SystemClock()
+    async with open_store(url, name="test", clock=clock, new_id=new_id) as store:
+        for person, group in PEOPLE.items():
+            told = AuditEvent(
+                id=new_id(), at=clock.now(), type="person.added", outcome=Outcome.SUCCESS, actor="cli:test"
+            )
+            await store.access.add_person(person, frozenset({group}), told)
+            credential, comment = keys.parse((folder / f"{person}.pub").read_text())
+            await store.access.add_key(person, credential, comment, dataclasses.replace(told, id=new_id()))
 
 
 @contextmanager
@@ -284,7 +332,3 @@ def _write_ssh_config(bastion: Bastion) -> None:
 
 def _keygen(path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)], check=True)
-
-
-def _must(done: subprocess.CompletedProcess[bytes]) -> None:
-    assert done.returncode == 0, f"{shlex.join(map(str, done.args))}: {done.stderr!r}"

@@ -95,7 +95,7 @@ async def test_a_command_of_200_kilobytes_arrives_whole(bastion: Bastion) -> Non
     async with asyncssh.connect(
         "127.0.0.1",
         bastion.port,
-        username="web.default",
+        username=bastion.login("web.default"),
         client_keys=[str(bastion.folder / "alice")],
         known_hosts=None,
         config=None,

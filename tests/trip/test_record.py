@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bastion.model import WindowSize
 from support.terminal import Terminal
+from support.trips import PEOPLE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,5 +78,5 @@ def test_a_terminals_size_is_recorded_columns_first_and_a_password_never(bastion
 def test_the_demo_people_and_what_was_done_with_them_are_events(bastion: Bastion) -> None:
     added = [event for event in bastion.audit("events", "--limit", "1000") if event["type"] == "person.added"]
 
-    assert {event["person"] for event in added} == {"alice", "carl", "ines"}
+    assert {event["person"] for event in added} == set(PEOPLE)
     assert all(event["actor"].startswith("cli:") for event in added)

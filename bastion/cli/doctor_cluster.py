@@ -1,0 +1,163 @@
+"""The checks of `bastion doctor` that ask the cluster; used by cli.doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from bastion.cli.doctor_check import broken, failed, ok, warning
+from bastion.errors import BastionError
+from bastion.metrics import Metrics
+from bastion.pods import api, probe, rights
+from bastion.pods.configuration import Surroundings, configured
+from bastion.pods.retry import Retries
+from bastion.settings import names_in
+from bastion.system import SystemClock
+from bastion.wire import remotecommand
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from bastion.cli.doctor_check import Check
+    from bastion.pods.api import Api
+    from bastion.pods.configuration import ClusterConfiguration
+    from bastion.pods.probe import Greeting
+    from bastion.pods.rights import Question
+    from bastion.settings import KubernetesSettings
+
+OLDEST, NEWEST = 28, 36
+"""The minor versions of Kubernetes 1 that the bastion is made for."""
+
+MOST_AHEAD_S = 5.0
+_AT_ONCE = 8
+_GET_IN = "see to the kubeconfig (--kubeconfig, --context) or to the pod's ServiceAccount"
+_VERSION = re.compile(r"v1\.([0-9]{1,3})(?![0-9])", re.ASCII)
+
+
+async def cluster_checks(
+    settings: KubernetesSettings, needed: Sequence[Question] | None, pod: tuple[str, str] | None
+) -> AsyncIterator[Check]:
+    """Getting in, the server, our rights, and exec.
+
+    needed: what the ServiceAccount has to be allowed; None if the policy, from which it follows, could not be read.
+    pod: a namespace and a pod in which an exec may be tried.
+    """
+    clock, log = SystemClock(), structlog.get_logger("bastion")
+    surroundings = Surroundings(environ=os.environ, home=Path.home(), clock=clock, log=log)
+    try:
+        configuration = await configured(settings.kubeconfig, settings.context, surroundings)
+    except BastionError as error:
+        yield broken("configuration", error, "")
+        for name in ("tls", "api-server", "clock", "rights", "exec"):
+            yield _not_made(name)
+        return
+    for check in _configuration(configuration):
+        yield check
+    try:
+        greeting = await probe.greet(configuration, clock)
+    except BastionError as error:
+        yield broken("api-server", error, f"{configuration.server} has to be reachable from here; {_GET_IN}")
+        for name in ("clock", "rights", "exec"):
+            yield _not_made(name)
+        return
+    yield _server(greeting)
+    yield _clock(greeting)
+    retries = Retries(patience_s=0, clock=clock, chance=lambda: 0.0, log=log, metrics=Metrics())
+    async with api.connect(configuration, retries, impersonating=settings.mode == rights.IMPERSONATE) as cluster:
+        async for check in _rights(cluster, settings, needed):
+            yield check
+        yield await _exec(cluster, pod)
+
+
+def _not_made(name: str) -> Check:
+    return failed(name, "not checked", "mend what failed above first")
+
+
+def _configuration(configuration: ClusterConfiguration) -> Iterator[Check]:
+    yield ok("configuration", f"{configuration.source}, {configuration.server}")
+    for key, where in configuration.origins:
+        yield ok("configuration", f"{key} is from {where}")
+    if configuration.proxy:
+        yield ok("configuration", "the server is reached through a proxy")
+    if configuration.is_verified:
+        yield ok("tls", "the server has to prove who it is")
+    else:
+        advice = "use https:// and give the cluster's certificate-authority in place of insecure-skip-tls-verify"
+        yield warning("tls", "the server is not asked to prove who it is, so anybody can be in its place", advice)
+
+
+def _server(greeting: Greeting) -> Check:
+    match = _VERSION.match(greeting.version)
+    if greeting.status == HTTPStatus.UNAUTHORIZED:
+        return failed("api-server", "it does not know who we are (HTTP 401)", _GET_IN)
+    if match is None:
+        advice = "the role system:public-info-viewer lets everybody ask for it"
+        return warning("api-server", f"it answers, but does not say its version (HTTP {greeting.status})", advice)
+    if not OLDEST <= int(match[1]) <= NEWEST:
+        return warning("api-server", f"Kubernetes {greeting.version}", f"it is made for 1.{OLDEST} to 1.{NEWEST}")
+    return ok("api-server", f"Kubernetes {greeting.version}")
+
+
+def _clock(greeting: Greeting) -> Check:
+    if greeting.ahead_s is None:
+        return warning("clock", "not checked, because the server did not say its time", "compare the clocks yourself")
+    message = f"the server's clock is {abs(greeting.ahead_s):.1f} s {'ahead' if greeting.ahead_s > 0 else 'behind'}"
+    if abs(greeting.ahead_s) > MOST_AHEAD_S:
+        return warning("clock", message, "let both follow the same time (NTP), or the record will mislead")
+    return ok("clock", message)
+
+
+async def _rights(
+    cluster: Api, settings: KubernetesSettings, needed: Sequence[Question] | None
+) -> AsyncIterator[Check]:
+    """What we have to be allowed, and what we must not be."""
+    if needed is None:
+        yield _not_made("rights")
+    for question, answer in await _asked(cluster, needed or ()):
+        if isinstance(answer, BastionError):
+            yield broken("rights", answer, f"whether we may {question} is not known")
+        elif answer:
+            yield ok("rights", f"may {question}")
+        else:
+            yield failed("rights", f"may not {question}", "grant what `bastion doctor --rbac` prints")
+    for question, answer in await _asked(cluster, rights.forbidden(settings.mode, names_in(settings.namespaces))):
+        if isinstance(answer, BastionError):
+            yield broken("rights", answer, f"whether we may {question} is not known")
+        elif answer:
+            yield failed("rights", f"may {question}, which is a way around the policy", "take it away")
+        else:
+            yield ok("rights", f"may not {question}, and should not")
+
+
+async def _asked(cluster: Api, questions: Sequence[Question]) -> list[tuple[Question, bool | BastionError]]:
+    """Each question with its answer, or with why there is none."""
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def ask(question: Question) -> tuple[Question, bool | BastionError]:
+        async with places:
+            try:
+                return question, await probe.may(cluster, question)
+            except BastionError as error:
+                return question, error
+
+    return await asyncio.gather(*map(ask, questions))
+
+
+async def _exec(cluster: Api, pod: tuple[str, str] | None) -> Check:
+    if pod is None:
+        advice = "name a running pod with --pod NAMESPACE/NAME; nothing is started in it"
+        return warning("exec", "which subprotocol works is not checked", advice)
+    try:
+        protocol = await probe.exec_protocol(cluster, *pod)
+    except BastionError as error:
+        return broken("exec", error, f"{rights.REAPER} needs pods/exec there: see `bastion doctor --rbac`")
+    if protocol == remotecommand.V5:
+        return ok("exec", f"{protocol} works")
+    advice = "it cannot say that input ended; see whether the API server is older than 1.30, or a proxy is in the way"
+    return warning("exec", f"only {protocol} works", advice)

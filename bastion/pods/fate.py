@@ -1,0 +1,81 @@
+"""What became of a pod and of a container in it, as a sentence for the person who was there (pure); used by pods.kube.
+
+A status frame says 137 and a broken stream says nothing: the pod's own status
+says why (recorded fields of core/v1 PodStatus).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bastion.podfacts import ContainerKind
+
+if TYPE_CHECKING:
+    from bastion.podfacts import ContainerFacts, PodFacts, Terminated
+
+OOM_KILLED = "OOMKilled"
+KUBELET_IDLE_S = 4 * 3600
+"""The kubelet cuts a stream that was idle for so long (its streamingConnectionIdleTimeout)."""
+
+_NEARLY = 0.99
+
+
+def fate(begun: PodFacts, now: PodFacts | None, container: str) -> str:
+    """What has ended a session in a container, for certain; "" while it may go on.
+
+    begun: the pod when the session began; now: what it is, None if it is gone.
+    """
+    if now is None:
+        return f"pod {begun.name} was deleted"
+    if now.uid != begun.uid:
+        return f"pod {begun.name} was deleted, and another of that name is there now"
+    if now.phase == "Failed" and now.reason:
+        what = "was evicted" if now.reason == "Evicted" else f"failed ({now.reason})"
+        return f"pod {begun.name} {what}" + (f": {now.message}" if now.message else "")
+    return _run_ended(begun.container(container), now.container(container))
+
+
+def explanation(begun: PodFacts, now: PodFacts | None, container: str) -> str:
+    """The same for a session that has ended already: what is under way explains it too."""
+    certain = fate(begun, now, container)
+    if not certain and now is not None and now.deleting:
+        return f"pod {begun.name} was deleted"
+    return certain
+
+
+def is_doubtful(now: PodFacts | None) -> bool:
+    """Whether a pod looks as one does whose node has fallen silent: all of it ready, and yet it is not.
+
+    The cluster finds that out after some 50 s and sets the pod's Ready condition alone; nobody is left to tell of its
+    containers.
+    """
+    if now is None or now.phase != "Running" or now.ready:
+        return False
+    return all(one.ready for one in now.containers if one.kind is ContainerKind.REGULAR)
+
+
+def idle_cut(idle_s: float) -> str:
+    """Why a stream broke on which nothing had passed for so long; "" if that is no reason."""
+    if idle_s < KUBELET_IDLE_S * _NEARLY:
+        return ""
+    return f"nothing was sent for {idle_s / 3600:.0f} hours, and the node ends streams that are idle for so long"
+
+
+def _run_ended(was: ContainerFacts | None, now: ContainerFacts | None) -> str:
+    if was is None or now is None or not was.container_id:
+        return ""
+    for run in (now.ended, now.last_ended):
+        if run is not None and run.container_id == was.container_id:
+            return _how(now.name, run, again=now.running)
+    if now.container_id in {was.container_id, ""}:
+        return ""
+    if now.last_ended is None:
+        return f"container {now.name} was restarted"
+    return _how(now.name, now.last_ended, again=now.running)
+
+
+def _how(name: str, ended: Terminated, *, again: bool) -> str:
+    if ended.reason == OOM_KILLED:
+        return f"container {name} was OOM-killed"
+    how = "by itself" if ended.reason == "Completed" else f"with status {ended.exit_code}"
+    return f"container {name} ended {how}" + (" and was restarted" if again else "")

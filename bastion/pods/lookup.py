@@ -1,0 +1,172 @@
+"""What a login's names stand for: from the catalogue, or asked of the API server now; used by pods.resolve."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bastion.errors import BastionError, Code
+from bastion.podfacts import PodFacts, WorkloadFacts, pod_facts, workload_facts
+from bastion.pods import kinds
+from bastion.pods.api import Refused
+from bastion.pods.choice import newest_first
+from bastion.pods.listwatch import PAGE, Freshness
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bastion.pods.api import Api
+    from bastion.pods.catalog import Catalog
+    from bastion.ports import Tell
+
+    Object = Mapping[str, Any]
+    """What the API serves, as its JSON."""
+
+
+class Lookup(Protocol):
+    """Finds what has a name."""
+
+    async def pod(self, namespace: str, name: str) -> PodFacts | None:
+        """The pod of that name."""
+        ...
+
+    async def workloads(self, wanted: Sequence[str], namespace: str, name: str) -> list[WorkloadFacts]:
+        """The workloads of that name, of some kinds."""
+        ...
+
+    async def generations(self, workload: WorkloadFacts) -> tuple[tuple[PodFacts, ...], ...]:
+        """The pods of a workload that was found here; of a Deployment by ReplicaSet, the newest first."""
+        ...
+
+
+class NotKnownError(Exception):
+    """The catalogue cannot answer. is_behind: it could until a moment ago."""
+
+    def __init__(self, *, is_behind: bool) -> None:
+        super().__init__("behind" if is_behind else "unknown")
+        self.is_behind = is_behind
+
+
+class Remembered:
+    """Looks into the catalogue. Raises NotKnownError for what it does not keep up with; never waits."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def pod(self, namespace: str, name: str) -> PodFacts | None:
+        """The pod of that name."""
+        self._check(namespace, kinds.POD)
+        return self._catalog.pod(namespace, name)
+
+    async def workloads(self, wanted: Sequence[str], namespace: str, name: str) -> list[WorkloadFacts]:
+        """The workloads of that name, of some kinds."""
+        self._check(namespace, *wanted)
+        found = (self._catalog.workload(kind, namespace, name) for kind in wanted)
+        return [workload for workload in found if workload is not None]
+
+    async def generations(self, workload: WorkloadFacts) -> tuple[tuple[PodFacts, ...], ...]:
+        """The pods of a workload; of a Deployment by ReplicaSet, the newest first."""
+        self._check(workload.namespace, kinds.POD, *([kinds.REPLICA_SET] if workload.kind == "deploy" else []))
+        return self._catalog.generations(workload)
+
+    def _check(self, namespace: str, *wanted: str) -> None:
+        found = {self._catalog.freshness(kind, namespace) for kind in wanted}
+        if found != {Freshness.FRESH}:
+            raise NotKnownError(is_behind=Freshness.BEHIND in found)
+
+
+class Direct:
+    """Asks the API server, as the bastion itself; made for one question of one person.
+
+    Its methods raise BastionError (CLUSTER_*).
+    """
+
+    def __init__(self, api: Api, tell: Tell) -> None:
+        """`tell` shows a person who waits that the API server keeps them waiting."""
+        self._api = api
+        self._tell = tell
+        self._selectors: dict[str, str] = {}  # by the workload's uid
+
+    async def pod(self, namespace: str, name: str) -> PodFacts | None:
+        """The pod of that name."""
+        found = await self._get(kinds.path(kinds.POD, namespace, name))
+        return None if found is None else pod_facts(found)
+
+    async def workloads(self, wanted: Sequence[str], namespace: str, name: str) -> list[WorkloadFacts]:
+        """The workloads of that name, of some kinds; those that the bastion may not look up count as none.
+
+        Raises CLUSTER_DENIED only if that leaves nothing.
+        """
+        asked = (self._get(kinds.path(kind, namespace, name)) for kind in wanted)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        denied, found = None, []
+        for kind, answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, BastionError) and answer.code is Code.CLUSTER_DENIED:
+                denied = answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            elif answer is not None:
+                found.append(workload_facts(kind, answer))
+                self._selectors[found[-1].uid] = selector(answer["spec"]["selector"])
+        if denied is not None and not found:
+            raise denied
+        return found
+
+    async def generations(self, workload: WorkloadFacts) -> tuple[tuple[PodFacts, ...], ...]:
+        """The pods of a workload that `workloads` found; of a Deployment by ReplicaSet, the newest first."""
+        owners = [workload]
+        if workload.kind == "deploy":
+            sets = await self._list(kinds.REPLICA_SET, workload)
+            facts = (workload_facts(kinds.REPLICA_SET, one) for one in sets)
+            owners = newest_first(one for one in facts if _owned(one, workload))
+        pods = [pod_facts(one) for one in await self._list(kinds.POD, workload)]
+        return tuple(tuple(pod for pod in pods if _owned(pod, owner)) for owner in owners)
+
+    async def has_namespace(self, namespace: str) -> bool:
+        """Whether there is such a namespace, as far as the bastion may know."""
+        try:
+            return await self._get(("api", "v1", "namespaces", namespace)) is not None
+        except BastionError as error:
+            if error.code is not Code.CLUSTER_DENIED:
+                raise
+            return True
+
+    async def _get(self, path: Sequence[str]) -> Object | None:
+        try:
+            return dict(await self._api.get(*path, tell=self._tell))
+        except Refused:
+            return None
+
+    async def _list(self, kind: str, workload: WorkloadFacts) -> list[Object]:
+        """Everything of a kind that a workload's selector selects."""
+        listed: list[Object] = []
+        more = ""
+        while True:
+            query = [("labelSelector", self._selectors[workload.uid]), ("limit", str(PAGE))]
+            query += [("continue", more)] if more else []
+            page = await self._api.get(*kinds.path(kind, workload.namespace), query=query, tell=self._tell)
+            listed += page.get("items") or ()
+            more = page["metadata"].get("continue") or ""
+            if not more:
+                return listed
+
+
+def selector(wanted: Object) -> str:
+    """A workload's selector as a label selector query (labels and expressions)."""
+    parts = [f"{key}={value}" for key, value in (wanted.get("matchLabels") or {}).items()]
+    for expression in wanted.get("matchExpressions") or []:
+        key, values = expression["key"], f"({','.join(expression.get('values') or [])})"
+        match expression["operator"]:
+            case "In":
+                parts.append(f"{key} in {values}")
+            case "NotIn":
+                parts.append(f"{key} notin {values}")
+            case "Exists":
+                parts.append(key)
+            case _:
+                parts.append(f"!{key}")
+    return ",".join(parts)
+
+
+def _owned(item: PodFacts | WorkloadFacts, owner: WorkloadFacts) -> bool:
+    return item.owner is not None and item.owner.uid == owner.uid

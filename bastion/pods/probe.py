@@ -1,0 +1,121 @@
+"""Questions to a cluster whose answers are wanted as they are, good or bad; used by cli.doctor."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from bastion.errors import BastionError, Code
+from bastion.model import KubeIdentity
+from bastion.podfacts import pod_facts, target_of
+from bastion.pods import rights
+from bastion.pods.api import REQUEST_TIMEOUT_S, Refused, unavailable
+from bastion.pods.boot import Boot
+from bastion.pods.execs import Execs, Streams
+
+if TYPE_CHECKING:
+    from bastion.pods.api import Api
+    from bastion.pods.configuration import ClusterConfiguration
+    from bastion.pods.rights import Question
+    from bastion.ports import Clock
+
+_NOTHING = Boot(argv=("/no/such/program",), ready=b"", framed_input=False)
+"""Opens a stream and cannot start anything, so that nobody's process is ever without a record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Greeting:
+    """How an API server answers GET /version.
+
+    version: such as "v1.36.2", "" if it did not say.
+    ahead_s: by how many seconds its clock is ahead of ours, None if it did not say.
+    """
+
+    status: int
+    version: str
+    ahead_s: float | None
+
+
+async def greet(configuration: ClusterConfiguration, clock: Clock) -> Greeting:
+    """Ask for the version. Raises BastionError(CLUSTER_UNAVAILABLE), with the cause in `detail`."""
+    headers = await configuration.headers()
+    before = clock.now()
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)) as session,
+            session.get(
+                f"{configuration.server}/version",
+                headers=headers,
+                ssl=configuration.tls(),
+                proxy=configuration.proxy,
+                allow_redirects=False,
+            ) as response,
+        ):
+            half = (clock.now() - before) / 2
+            body = await _json(response)
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise unavailable(f"{type(error).__name__} {error}".strip()) from error
+    try:
+        theirs = parsedate_to_datetime(response.headers["Date"])
+        # The header counts whole seconds, so it is half a second behind on average.
+        ahead_s = (theirs - before - half).total_seconds() + 0.5
+    except (KeyError, ValueError, TypeError):  # there is none, or it is no time with a zone
+        ahead_s = None
+    return Greeting(status=response.status, version=str(body.get("gitVersion") or ""), ahead_s=ahead_s)
+
+
+async def _json(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    try:
+        body = await response.json(content_type=None)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+async def may(api: Api, question: Question) -> bool:
+    """Whether the bastion itself is allowed something (SelfSubjectAccessReview). Raises BastionError (CLUSTER_*)."""
+    attributes = {
+        "verb": question.verb,
+        "group": question.group,
+        "resource": question.resource,
+        "subresource": question.subresource,
+        "name": question.name,
+        "namespace": question.place,
+    }
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value}},
+    }
+    answer = await api.post("apis", "authorization.k8s.io", "v1", "selfsubjectaccessreviews", body=body)
+    try:
+        return bool(answer["status"]["allowed"])
+    except (KeyError, TypeError) as error:
+        raise unavailable("its answer is no SelfSubjectAccessReview") from error
+
+
+async def exec_protocol(api: Api, namespace: str, pod: str) -> str:
+    """The subprotocol that an exec in a pod comes about with, by one that can start nothing.
+
+    Raises BastionError (TARGET_MISSING, TARGET_NOT_RUNNING, CLUSTER_*).
+    """
+    try:
+        facts = pod_facts(await api.get("api", "v1", "namespaces", namespace, "pods", pod))
+    except Refused as refused:
+        raise BastionError(Code.TARGET_MISSING, f"there is no pod {pod} in namespace {namespace}") from refused
+    container = next((one.name for one in facts.containers if one.running), "")
+    if not container:
+        raise BastionError(Code.TARGET_NOT_RUNNING, f"no container of pod {pod} in namespace {namespace} runs")
+    target = target_of(facts, container)
+    identity = KubeIdentity(user=rights.REAPER)
+    try:
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            stream = await Execs(api).open(target, lambda _: _NOTHING, identity, Streams(stdin=False, tty=False))
+    except TimeoutError as error:
+        raise unavailable(f"no answer within {REQUEST_TIMEOUT_S:.0f} s") from error
+    await stream.close()
+    return stream.protocol

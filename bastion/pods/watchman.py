@@ -1,0 +1,117 @@
+"""Looks after the pods of running sessions and says what became of one; used by pods.kube."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from bastion.errors import BastionError
+from bastion.podfacts import pod_facts
+from bastion.pods import fate, kinds
+from bastion.pods.api import Refused, unavailable
+from bastion.pods.execs import is_node_away, node_away
+from bastion.pods.listwatch import Freshness
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from bastion.model import Target
+    from bastion.podfacts import PodFacts
+    from bastion.pods.api import Api
+    from bastion.pods.catalog import Catalog
+    from bastion.ports import Tell
+
+ASK_EVERY_S = 10.0
+"""How often a pod is asked for while the catalogue is out of date."""
+
+NODE_WITHIN_S = 5.0
+"""How long a node may take to answer before it counts as lost."""
+
+LOOK_AGAIN_S = 0.5
+"""A node tells the API server of a container's end a moment after the stream has ended."""
+
+
+class Watchman:
+    """What pods are, and what becomes of them."""
+
+    def __init__(self, api: Api, catalog: Catalog, knock: Callable[[Target], Awaitable[object]]) -> None:
+        """`knock` has a pod's node do something small; raises BastionError as `Execs.run`."""
+        self._api = api
+        self._catalog = catalog
+        self._knock = knock
+
+    async def look(self, target: Target, tell: Tell | None = None) -> PodFacts | None:
+        """The pod as the API server has it now, None if it is gone. Raises BastionError (CLUSTER_*)."""
+        try:
+            found = await self._api.get("api", "v1", "namespaces", target.namespace, "pods", target.pod, tell=tell)
+        except Refused:
+            return None
+        return pod_facts(found)
+
+    async def end_of(self, begun: PodFacts, target: Target, is_in_doubt: Callable[[], bool]) -> str:
+        """Return once the container, its pod or its node is no more: what became of it.
+
+        is_in_doubt: whether the stream gives reason to ask after the node.
+        The catalogue rings the bell, the API server's own word counts: a catalogue may lag behind what was asked.
+        """
+        bell = asyncio.Event()
+        latest: list[PodFacts | None] = [begun]
+
+        def seen(pod: PodFacts | None) -> None:
+            latest[0] = pod
+            bell.set()
+
+        leave = self._catalog.follow(target.namespace, target.pod, seen)
+        try:
+            while True:
+                bell.clear()
+                became = ""
+                if not self._keeps_up(target) or fate.fate(begun, latest[0], target.container):
+                    became = await self._asked(begun, target)
+                if not became and (is_in_doubt() or fate.is_doubtful(latest[0])):
+                    became = await self.node_lost(target)
+                if became:
+                    return became
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ASK_EVERY_S):
+                        await bell.wait()
+        finally:
+            leave()
+
+    async def node_lost(self, target: Target) -> str:
+        """What to say if the pod's node does not answer; "" if it does, or if nobody can tell."""
+        try:
+            async with asyncio.timeout(NODE_WITHIN_S):
+                await self._knock(target)
+        except BastionError as error:
+            return node_away(target) if is_node_away(error.detail) else ""
+        except TimeoutError:
+            return node_away(target)
+        return ""
+
+    async def why_ended(self, begun: PodFacts, target: Target, within_s: float) -> str:
+        """What explains that a stream ended, as soon as the cluster knows it; "" if nothing does within that time.
+
+        Raises BastionError (CLUSTER_UNAVAILABLE) if the API server does not answer meanwhile.
+        """
+        deadline = asyncio.get_running_loop().time() + within_s
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    now = await self.look(target)
+            except TimeoutError as error:
+                raise unavailable(f"no answer within {within_s:.0f} s") from error
+            became = fate.explanation(begun, now, target.container)
+            if became or asyncio.get_running_loop().time() + LOOK_AGAIN_S > deadline:
+                return became
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    def _keeps_up(self, target: Target) -> bool:
+        return self._catalog.freshness(kinds.POD, target.namespace) is Freshness.FRESH
+
+    async def _asked(self, begun: PodFacts, target: Target) -> str:
+        try:
+            return fate.fate(begun, await self.look(target), target.container)
+        except BastionError:
+            return ""  # nobody knows: the session goes on for as long as its stream does

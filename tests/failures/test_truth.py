@@ -1,0 +1,136 @@
+"""Why a session ended is what happened to its pod: said on stderr, with 255, and the same in the record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bastion.model import Outcome
+from support.trips import wait_until
+
+if TYPE_CHECKING:
+    from support.faults import Faulty, Printing
+
+TICKS = "while sleep 0.02; do echo tick; done"
+SILENT = "echo started; while read -r x; do echo got; done"
+LOST = b"the connection to the pod was lost"
+
+
+def assert_told(faulty: Faulty, printing: Printing, *words: bytes) -> None:
+    """The person saw 255 and the cause in one line, the record says the same, and nothing is left."""
+    status, said = printing.ended()
+    assert (status, said.count(b"\n")) == (255, 1)
+    assert all(word in said for word in words), said
+    ended = faulty.auditor.ended(printing.word)
+    assert (ended.end.status, ended.end.outcome, ended.end.complete) == (255, Outcome.BROKEN, True)
+    assert b"bastion: " + ended.end.reason.encode() + b"\n" == said
+    assert ended.output == printing.received
+
+
+def a_pod_of_api(faulty: Faulty) -> str:
+    """One that is ready."""
+
+    def look() -> str:
+        pods = faulty.bastion.kubernetes("GET", "/api/v1/namespaces/shop/pods")["items"]
+        return next((one["metadata"]["name"] for one in pods if one["status"].get("phase") == "Running"), "")
+
+    return wait_until(look)
+
+
+def test_a_container_that_needs_too_much_memory(faulty: Faulty) -> None:
+    with faulty.printing(TICKS, login="multi.default+sidecar") as ticks:
+        faulty.bastion.control({"do": "oom", "pod": "default/multi", "container": "sidecar"})
+
+        assert_told(faulty, ticks, b"container sidecar was OOM-killed")
+
+
+def test_a_container_that_is_started_anew(faulty: Faulty) -> None:
+    with faulty.printing(TICKS, login="multi.default+app") as ticks:
+        faulty.bastion.control({"do": "crash", "pod": "default/multi", "container": "app"})
+
+        assert_told(faulty, ticks, b"container app ended with status 137")
+
+
+def test_a_pod_that_is_evicted(faulty: Faulty) -> None:
+    pod = a_pod_of_api(faulty)
+    with faulty.printing(TICKS, login=f"{pod}.shop") as ticks:
+        faulty.bastion.control({"do": "evict", "pod": f"shop/{pod}"})
+
+        assert_told(faulty, ticks, f"pod {pod} was evicted: The node was low on resource: memory.".encode())
+
+
+def test_a_pod_that_is_deleted_under_a_stream_that_freezes(faulty: Faulty) -> None:
+    pod = a_pod_of_api(faulty)
+    with faulty.printing(TICKS, login=f"{pod}.shop") as ticks:
+        faulty.bastion.control({"do": "hold", "pod": f"shop/{pod}", "seconds": 60})
+        faulty.bastion.kubernetes("DELETE", f"/api/v1/namespaces/shop/pods/{pod}")
+
+        assert_told(faulty, ticks, f"pod {pod} was deleted".encode())
+
+
+@pytest.mark.parametrize("hang", [False, True], ids=["refuses", "is silent"])
+def test_a_node_that_is_gone(faulty: Faulty, *, hang: bool) -> None:
+    try:
+        with faulty.printing(SILENT) as waiting:
+            faulty.bastion.control({"do": "node", "up": False, "hang": hang, "grace": 300})
+            waiting.type(b"anybody there?\n")
+
+            assert_told(faulty, waiting, b"the node of pod web (local-node) cannot be reached by the API server")
+        refused = faulty.ssh("web.default@b", "echo ran")
+        assert refused.returncode == 255
+        assert b"cannot be reached" in refused.stderr or b"no answer" in refused.stderr
+    finally:
+        faulty.bastion.control({"do": "node", "up": True})
+
+
+def test_a_node_that_the_cluster_takes_for_lost_although_the_person_says_nothing(faulty: Faulty) -> None:
+    try:
+        with faulty.printing(SILENT) as waiting:
+            faulty.bastion.control({"do": "node", "up": False, "hang": True, "grace": 1})
+
+            assert_told(faulty, waiting, b"the node of pod web (local-node) cannot be reached by the API server")
+    finally:
+        faulty.bastion.control({"do": "node", "up": True})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, b"the API server may have been restarted: connect again"),
+        (10, b"the cluster's API server cannot be reached"),
+    ],
+    ids=["back at once", "away"],
+)
+def test_an_api_server_that_is_restarted(faulty: Faulty, seconds: int, said: bytes) -> None:
+    with faulty.printing(TICKS) as ticks:
+        faulty.bastion.control({"do": "reset", "seconds": seconds})
+
+        assert_told(faulty, ticks, LOST, said)
+    faulty.is_whole(ticks.word)
+
+
+def test_credentials_that_are_not_taken_any_more(faulty: Faulty) -> None:
+    account = {"user": "system:serviceaccount:bastion:bastion"}
+    with faulty.printing(TICKS) as ticks:
+        faulty.bastion.control({"do": "revoke", **account})
+        try:
+            faulty.api.cut()
+            assert_told(faulty, ticks, LOST, b"does not accept the bastion's credentials")
+            refused = faulty.ssh("web.default@b", "echo ran")
+        finally:
+            faulty.bastion.control({"do": "restore", **account})
+
+    assert (refused.returncode, refused.stdout) == (255, b"")
+    assert b"the API server does not accept the bastion's credentials" in refused.stderr
+    assert faulty.auditor.events("session.refused")[0].outcome is Outcome.FAILED
+    assert faulty.ssh("web.default@b", "echo ran").stdout == b"ran\n"
+
+
+def test_a_connection_in_which_everything_vanishes_both_ways(faulty: Faulty) -> None:
+    with faulty.printing(TICKS) as ticks:
+        faulty.api.hold()
+
+        assert_told(faulty, ticks, b"no answer from the API server for 20 s")
+        faulty.resume()
+    faulty.is_whole(ticks.word)

@@ -1,0 +1,212 @@
+"""Looking at pods as a person, on an embedded cluster: what is there, what RBAC refuses, and what is not there."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bastion.errors import BastionError, Code
+from bastion.events import Exited, Output
+from bastion.model import KubeIdentity, Outcome, Target
+from bastion.pods.looking import KubeLooking
+from bastion.ports import LogOptions
+from support.apis import api_by, kept_up, told_to_nobody, unsynced
+from support.cluster import Cluster, running_cluster_sync
+from support.sockets import all_closed
+from support.waiting import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from bastion.ports import ExecStream
+
+ENGINEER = KubeIdentity(user="bastion:alice", groups=("bastion:engineer",))
+NOBODY = KubeIdentity(user="bastion:nobody", groups=("bastion:nothing",))
+API = "api-788b6f4684-4fttr"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running_cluster_sync(tmp_path_factory.mktemp("looking")) as running:
+        yield running
+
+
+@pytest.fixture
+async def looking(cluster: Cluster) -> AsyncIterator[KubeLooking]:
+    async with all_closed(), api_by(cluster.bastion_kubeconfig) as api:
+        yield KubeLooking(api, unsynced(api), ())
+
+
+async def target(looking: KubeLooking, name: str, container: str = "") -> Target:
+    """A pod as it is now."""
+    facts = next(pod for pod in await looking.pods(told_to_nobody) if pod.name == name)
+    return Target(
+        namespace=facts.namespace,
+        pod=facts.name,
+        pod_uid=facts.uid,
+        container=container or facts.containers[0].name,
+        labels=facts.labels,
+    )
+
+
+async def read(stream: ExecStream) -> tuple[bytes, Exited]:
+    said = b""
+    async with asyncio.timeout(30):
+        while isinstance(event := await stream.next_event(), Output):
+            said += event.data
+    assert isinstance(event, Exited)
+    return said, event
+
+
+async def test_pods_are_listed_from_the_catalogue_where_it_is_fresh_and_else_asked_for(cluster: Cluster) -> None:
+    async with all_closed(), api_by(cluster.bastion_kubeconfig) as api, kept_up(api) as catalog:
+
+        async def ready() -> bool:
+            return catalog.is_ready
+
+        await eventually(ready)
+        known = await KubeLooking(api, catalog, ()).pods(told_to_nobody)
+        asked = await KubeLooking(api, unsynced(api), ()).pods(told_to_nobody)
+        some = await KubeLooking(api, unsynced(api), ("prod", "nowhere", "default")).pods(told_to_nobody)
+
+    names = [(pod.namespace, pod.name) for pod in known]
+    assert names == sorted(names)
+    assert names == [(pod.namespace, pod.name) for pod in asked]
+    assert {("default", "web"), ("prod", "db"), ("shop", API)} <= set(names)
+    assert {pod.namespace for pod in some} == {"default", "prod"}
+    assert [(pod.namespace, pod.name) for pod in some] == [one for one in names if one[0] in {"default", "prod"}]
+
+
+async def test_a_long_list_is_asked_for_page_by_page(looking: KubeLooking, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = await looking.pods(told_to_nobody)
+    monkeypatch.setattr("bastion.pods.looking.PAGE", 2)
+
+    assert [pod.uid for pod in await looking.pods(told_to_nobody)] == [pod.uid for pod in whole]
+    assert len(whole) > 4
+
+
+async def test_a_pod_is_got_as_the_person(looking: KubeLooking) -> None:
+    multi = await target(looking, "multi")
+
+    pod = await looking.pod(multi, ENGINEER, told_to_nobody)
+    assert pod["metadata"]["name"] == "multi"
+    with pytest.raises(BastionError) as refused:
+        await looking.pod(multi, NOBODY, told_to_nobody)
+    assert refused.value.code is Code.CLUSTER_DENIED
+    assert refused.value.user_message == (
+        "the cluster's own RBAC does not let you get pods for pod multi in namespace default"
+    )
+
+
+@pytest.mark.parametrize("change", [{"pod_uid": "another"}, {"pod": "nope"}])
+async def test_another_pod_of_that_name_is_not_the_one(looking: KubeLooking, change: dict[str, Any]) -> None:
+    gone = replace(await target(looking, "web"), **change)
+
+    with pytest.raises(BastionError) as got:
+        await looking.pod(gone, ENGINEER, told_to_nobody)
+    with pytest.raises(BastionError) as logged:
+        async with looking.logs(gone, LogOptions(), ENGINEER):
+            raise AssertionError("the log of another pod")
+
+    assert got.value.code is logged.value.code is Code.TARGET_MISSING
+
+
+async def test_events_are_those_of_the_very_pod(looking: KubeLooking) -> None:
+    web = await target(looking, "web")
+
+    async def started() -> bool:
+        found = await looking.events(web, ENGINEER, told_to_nobody)
+        return "Started" in {event["reason"] for event in found}
+
+    await eventually(started)
+    found = await looking.events(web, ENGINEER, told_to_nobody)
+    assert {event["involvedObject"]["uid"] for event in found} == {web.pod_uid}
+    assert not await looking.events(replace(web, pod_uid="another"), ENGINEER, told_to_nobody)
+    with pytest.raises(BastionError, match="cluster_denied"):
+        await looking.events(web, NOBODY, told_to_nobody)
+
+
+async def test_usage_is_measured(looking: KubeLooking) -> None:
+    multi = await target(looking, "multi")
+
+    usage = await looking.usage(multi, ENGINEER, told_to_nobody)
+    assert usage is not None
+    assert {one["name"] for one in usage["containers"]} == {"app", "sidecar"}
+    with pytest.raises(BastionError, match="cluster_denied"):
+        await looking.usage(multi, NOBODY, told_to_nobody)
+    with pytest.raises(BastionError) as unmeasured:
+        await looking.usage(replace(multi, pod="nope"), ENGINEER, told_to_nobody)
+    assert unmeasured.value.code is Code.TARGET_NOT_RUNNING
+    assert "nothing is measured yet of pod nope" in unmeasured.value.user_message
+
+
+async def test_a_log_is_read_to_its_end(looking: KubeLooking) -> None:
+    api = await target(looking, API)
+
+    async def listening() -> bool:
+        async with looking.logs(api, LogOptions(), ENGINEER) as stream:
+            return (await read(stream))[0].startswith(b"listening\n")
+
+    await eventually(listening)
+    async with looking.logs(api, LogOptions(tail=1, timestamps=True, since_s=3600), ENGINEER) as stream:
+        said, end = await read(stream)
+    assert said.count(b"\n") == 1
+    assert said.startswith(b"20")
+    assert (end.status, end.outcome) == (0, Outcome.EXITED)
+
+
+async def test_a_log_that_is_followed_waits_for_more(looking: KubeLooking) -> None:
+    api = await target(looking, API)
+
+    async with looking.logs(api, LogOptions(follow=True), ENGINEER) as stream:
+        first = await stream.next_event()
+        assert isinstance(first, Output)
+        assert first.data.startswith(b"listening\n")
+        waiting = asyncio.ensure_future(stream.next_event())
+        done, _ = await asyncio.wait({waiting}, timeout=0.2)
+        assert not done or isinstance(waiting.result(), Output)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_a_log_that_breaks_off_does_not_look_whole(cluster: Cluster, looking: KubeLooking) -> None:
+    api = await target(looking, API)
+
+    async with looking.logs(api, LogOptions(follow=True), ENGINEER) as stream:
+        await stream.next_event()
+        await cluster.control({"do": "reset", "seconds": 0})
+        _, end = await read(stream)
+
+    assert (end.status, end.outcome) == (255, Outcome.BROKEN)
+    assert end.message.startswith("the log broke off (")
+
+
+async def test_what_was_never_run_has_no_earlier_log(looking: KubeLooking) -> None:
+    web = await target(looking, "web")
+
+    with pytest.raises(BastionError) as caught:
+        async with looking.logs(web, LogOptions(previous=True), ENGINEER):
+            raise AssertionError("there was no run before")
+
+    assert caught.value.code is Code.TARGET_NOT_RUNNING
+    assert caught.value.user_message == 'previous terminated container "web" in pod "web" not found'
+
+
+async def test_rbac_has_the_last_word_on_logs(looking: KubeLooking) -> None:
+    with pytest.raises(BastionError) as caught:
+        async with looking.logs(await target(looking, "web"), LogOptions(), NOBODY):
+            raise AssertionError("nobody may read logs")
+
+    assert caught.value.code is Code.CLUSTER_DENIED
+    assert "does not let you get pods/log for pod web" in caught.value.user_message
+
+
+async def test_a_cluster_without_metrics_has_none(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with running_cluster_sync(tmp_path_factory.mktemp("nometrics"), "--no-metrics") as running:
+        async with all_closed(), api_by(running.bastion_kubeconfig) as api:
+            looking = KubeLooking(api, unsynced(api), ())
+            web = await target(looking, "web")
+            assert await looking.usage(web, NOBODY, told_to_nobody) is None

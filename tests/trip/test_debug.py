@@ -1,0 +1,65 @@
+"""A container without a shell: a role may open one beside it, and everybody else is told who could allow that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from bastion.model import WindowSize
+from support.terminal import Terminal
+from support.trips import wait_until
+
+if TYPE_CHECKING:
+    from support.trips import Bastion
+
+
+SIZE = WindowSize(cols=132, rows=24)
+
+
+def ephemeral(bastion: Bastion) -> list[dict[str, Any]]:
+    pod = bastion.kubernetes("GET", "/api/v1/namespaces/default/pods/distroless")
+    return list(pod["spec"].get("ephemeralContainers") or [])
+
+
+def shell(bastion: Bastion) -> Terminal:
+    return Terminal([str(word) for word in bastion.ssh_argv("-t", "distroless.default@b", person="dora")], SIZE)
+
+
+def test_a_shell_opens_in_a_container_beside_it_which_is_used_again(bastion: Bastion) -> None:
+    for _ in range(2):
+        with shell(bastion) as terminal:
+            terminal.expect(r"this is a debug container \(local/debian:1\)")
+            terminal.expect("/proc/1/root")
+            terminal.type("echo $((6*7))\r")
+            terminal.expect("42")
+            terminal.type("exit 5\r")
+            assert terminal.wait() == 5
+
+    made = [one for one in ephemeral(bastion) if one["name"].startswith("bastion-debug-")]
+    assert [(one["image"], one["targetContainerName"]) for one in made] == [("local/debian:1", "main")]
+    session = bastion.last_session()
+    assert (session["action"], session["outcome"], session["status"]) == ("shell", "exited", 5)
+    events = [one for one in bastion.audit("events", "--limit", "20") if one["type"] == "session.debug"]
+    assert events[0]["session"] == session["id"]
+    assert (events[0]["action"], events[0]["rule"]) == ("debug", "debugger/allow[0]")
+    assert "local/debian:1" in events[0]["reason"]
+
+
+def test_what_is_left_in_the_debug_container_ends_with_the_session(bastion: Bastion) -> None:
+    with shell(bastion) as terminal:
+        terminal.expect("/proc/1/root")
+        terminal.type("setsid sleep 98765 </dev/null >/dev/null 2>&1 & echo be''gun\r")
+        terminal.expect("begun")
+        wait_until(lambda: bastion.running("98765"))
+        terminal.type("exit\r")
+        terminal.wait()
+
+    wait_until(lambda: not bastion.running("98765"))
+
+
+def test_a_role_without_debug_is_told_who_could_allow_it(bastion: Bastion) -> None:
+    done = bastion.ssh("distroless.default@b")
+
+    assert done.returncode == 126
+    assert b"this container has no shell" in done.stderr
+    assert b"Those who keep the bastion's policy can allow the action debug" in done.stderr
+    assert bastion.last_session()["outcome"] == "not_started"

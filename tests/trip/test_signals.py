@@ -1,0 +1,89 @@
+"""Signals that a client sends: the very process gets them, with and without a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.sshpeer import connected
+
+if TYPE_CHECKING:
+    from support.trips import Bastion
+
+COUNTING = """trap 'echo got {0}' {0}; trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.1; done"""
+
+
+@pytest.mark.parametrize("name", ["USR1", "HUP", "INT", "QUIT", "ALRM"])
+async def test_a_signal_without_a_terminal_reaches_the_process(bastion: Bastion, name: str) -> None:
+    async with (
+        connected(bastion) as connection,
+        connection.create_process(COUNTING.format(name), encoding="utf-8") as process,
+    ):
+        assert await process.stdout.readline() == "ready\n"
+        process.send_signal(name)
+        assert await process.stdout.readline() == f"got {name}\n"
+        process.send_signal("TERM")
+        assert await process.stdout.readline() == "bye\n"
+        assert (await process.wait(timeout=20)).exit_status == 7
+
+
+async def test_kill_ends_it_with_the_status_of_a_kill(bastion: Bastion) -> None:
+    async with (
+        connected(bastion) as connection,
+        connection.create_process("echo ready; exec sleep 1000", encoding="utf-8") as process,
+    ):
+        assert await process.stdout.readline() == "ready\n"
+        process.send_signal("KILL")
+        assert (await process.wait(timeout=20)).exit_status == 137
+
+
+async def test_what_a_terminal_has_no_key_for_arrives_too(bastion: Bastion) -> None:
+    command = "stty -echo; " + COUNTING.format("USR2")
+    async with connected(bastion) as connection:
+        process = await connection.create_process(command, term_type="xterm", encoding="utf-8")
+        async with process:
+            assert (await process.stdout.readline()).strip() == "ready"
+            process.send_signal("USR2")
+            while (await process.stdout.readline()).strip() != "got USR2":
+                pass  # the shell tells of its sleep first, which got it too
+            process.send_signal("TERM")
+            assert (await process.wait(timeout=20)).exit_status == 7
+
+
+@pytest.mark.parametrize(("name", "said"), [("FOO", "signal FOO is not known here"), ("KILL;id", "is not known here")])
+async def test_a_signal_that_nobody_knows_is_answered_with_words(bastion: Bastion, name: str, said: str) -> None:
+    async with (
+        connected(bastion) as connection,
+        connection.create_process("echo ready; cat", encoding="utf-8") as process,
+    ):
+        assert await process.stdout.readline() == "ready\n"
+        process.channel.send_signal(name)
+        assert said in await asyncio.wait_for(process.stderr.readline(), 20)
+        process.stdin.write_eof()
+        assert (await process.wait(timeout=20)).exit_status == 0
+
+
+async def test_where_there_is_no_shell_to_deliver_it_that_is_said(bastion: Bastion) -> None:
+    async with (
+        connected(bastion, login="distroless.default") as connection,
+        connection.create_process("app --wait", encoding="utf-8") as process,
+    ):
+        process.send_signal("USR1")
+        assert "signal USR1 was not delivered" in await asyncio.wait_for(process.stderr.readline(), 20)
+
+
+async def test_the_signal_is_in_the_transcript(bastion: Bastion) -> None:
+    async with (
+        connected(bastion) as connection,
+        connection.create_process(COUNTING.format("USR1") + " # seen", encoding="utf-8") as process,
+    ):
+        assert await process.stdout.readline() == "ready\n"
+        process.send_signal("USR1")
+        await process.stdout.readline()
+        process.send_signal("TERM")
+        await process.wait(timeout=20)
+    session = await asyncio.to_thread(bastion.last_session)
+    export = bastion.command("audit", "export", session["id"], "--format", "asciicast")
+    assert b"signal USR1" in export.stdout
