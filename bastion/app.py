@@ -170,7 +170,7 @@ async def _cluster(
 ) -> AsyncIterator[tuple[Api, Catalog]]:
     """The way to the cluster, and what is known of it, kept up with until left."""
     chance = random.SystemRandom().random
-    surroundings = Surroundings(environ=os.environ, home=Path.home(), clock=clock, log=log)
+    surroundings = Surroundings(environ=os.environ, home=Path(os.environ.get("HOME", "/")), clock=clock, log=log)
     configuration = await configured(settings.kubeconfig, settings.context, surroundings)
     retries = Retries(patience_s=settings.patience_s, clock=clock, chance=chance, log=log, metrics=metrics)
     impersonating = settings.mode == "impersonate"

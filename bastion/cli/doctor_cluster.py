@@ -49,7 +49,7 @@ async def cluster_checks(
     pod: a namespace and a pod in which an exec may be tried.
     """
     clock, log = SystemClock(), structlog.get_logger("bastion")
-    surroundings = Surroundings(environ=os.environ, home=Path.home(), clock=clock, log=log)
+    surroundings = Surroundings(environ=os.environ, home=Path(os.environ.get("HOME", "/")), clock=clock, log=log)
     try:
         configuration = await configured(settings.kubeconfig, settings.context, surroundings)
     except BastionError as error:

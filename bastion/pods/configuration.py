@@ -3,7 +3,7 @@
     --kubeconfig, else $KUBECONFIG, else ~/.kube/config, else the ServiceAccount of the pod this runs in
 
 The merge is in kubeconfig.py. Tokens and certificates in files are read again before they are a minute old. What
-client-go has and is refused here, never ignored: `as` (the bastion impersonates by itself), `auth-provider`, SOCKS.
+client-go has and is refused here, never ignored: `as` (the bastion impersonates by itself) and SOCKS.
 """
 
 from __future__ import annotations

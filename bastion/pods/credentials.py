@@ -1,4 +1,4 @@
-"""Who we are to the API server: tokens, passwords and plugins of a kubeconfig; used by pods.configuration.
+"""Who we are to the API server: tokens, passwords, providers and plugins of a kubeconfig; used by pods.configuration.
 
 A token in a file is read again before it is a minute old, and at once when the server refuses it.
 """
@@ -44,11 +44,13 @@ class Credentials(Protocol):
 def credentials_of(
     chosen: Chosen, *, environ: Mapping[str, str], clock: Clock, log: FilteringBoundLogger
 ) -> Credentials:
-    """What a user of a kubeconfig says, in the order of client-go: a plugin is asked only where there is nothing else.
+    """What a user of a kubeconfig says, in the order of client-go, where the first to set Authorization wins.
+
+    Token file, token, name and password, auth-provider, and a plugin only where there is nothing else.
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: there is no token in it.
+        ValueError: there is not in it what should be.
     """
     user = chosen.user
     if user.token_file:
@@ -58,6 +60,10 @@ def credentials_of(
     if user.username or user.password:
         login = f"{user.username}:{user.password}".encode()
         return _Fixed(f"Basic {base64.b64encode(login).decode()}")
+    if user.provider is not None:
+        from bastion.pods.provider import Provided  # noqa: PLC0415 - brings aiohttp, and few kubeconfigs need it
+
+        return Provided(user.provider, environ=environ, clock=clock, log=log)
     if user.exec is not None and not user.certificate:
         cluster = _told_to_plugins(chosen.cluster)
         return _FromPlugin(Plugin(user.exec, cluster, environ=environ, clock=clock))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NoReturn
 
 from bastion.errors import BastionError, Code
 from bastion.events import Exited
-from bastion.model import Stream
+from bastion.model import Outcome, Stream
 from bastion.pods import boot
 from bastion.pods.api import Refused, not_accepted, unavailable
 from bastion.pods.stream import Around, WebSocketExec
@@ -70,7 +71,7 @@ class Execs:
     async def run(self, target: Target, argv: tuple[str, ...], identity: KubeIdentity) -> tuple[bytes, Exited]:
         """Run a program of ours to its end, without input; what it said on stdout, and how it ended.
 
-        Raises BastionError (NO_SHELL, NOT_STARTED, CLUSTER_*, TARGET_*).
+        Raises BastionError (CLUSTER_*, TARGET_*).
         """
         plan = boot.Boot(argv=argv, ready=b"", framed_input=False)
         stream = await self.open(target, lambda _: plan, identity, Streams(stdin=False, tty=False))
@@ -80,6 +81,8 @@ class Execs:
                 said += event.data if event.stream is Stream.STDOUT else b""
         finally:
             await stream.close()
+        if event.outcome is Outcome.BROKEN:
+            check(event.message, target)
         return said, event
 
     async def _open_in(  # noqa: PLR0913, PLR0917 - as above
@@ -139,15 +142,31 @@ def _raise_refusal(refused: Refused, target: Target) -> NoReturn:
             raise BastionError(Code.INVALID, "the command is too long for the API server", detail=message)
         case HTTPStatus.UNAUTHORIZED:
             raise not_accepted(message)
-        case _ if is_node_away(message):
-            raise BastionError(Code.CLUSTER_UNAVAILABLE, node_away(target), detail=message)
         case status:
+            check(message, target)
             raise unavailable(f"HTTP {status} {message}", status=status)
 
 
+_NODE_AWAY = re.compile(r"error dialing backend|\bdial tcp \S+:10250\b|while dialing|No agent available", re.IGNORECASE)
+_NOT_RUNNING = re.compile(r"container not found|container \S+ is not running|cannot exec in a (?:stopped|deleted)")
+
+
 def is_node_away(message: str) -> bool:
-    """Whether an API server's error tells that it cannot reach the pod's node ("error dialing backend: dial tcp …")."""
-    return "error dialing backend" in message
+    """Whether an API server's error tells that it cannot reach the pod's node.
+
+    It comes instead of the upgrade, or as a status after it, from the translator of WebSockets (KEP-4006).
+    """
+    return _NODE_AWAY.search(message) is not None
+
+
+def check(message: str, target: Target) -> None:
+    """Raise what an error means of the target itself: BastionError (CLUSTER_UNAVAILABLE, TARGET_NOT_RUNNING)."""
+    if is_node_away(message):
+        raise BastionError(Code.CLUSTER_UNAVAILABLE, node_away(target), detail=message)
+    if _NOT_RUNNING.search(message):
+        raise BastionError(
+            Code.TARGET_NOT_RUNNING, f"container {target.container} of pod {target.pod} is not running", detail=message
+        )
 
 
 def node_away(target: Target) -> str:

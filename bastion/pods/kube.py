@@ -13,7 +13,7 @@ from bastion.events import Exited, Resized
 from bastion.model import KubeIdentity, Outcome
 from bastion.pods import boot, fate, reaper, signals
 from bastion.pods.debug import Debugging
-from bastion.pods.execs import Execs, Streams
+from bastion.pods.execs import Execs, Streams, check
 from bastion.pods.resolve import Resolver
 from bastion.pods.reviews import Reviews
 from bastion.pods.stream import Around, broken, never_started
@@ -167,13 +167,8 @@ class KubePods:
         )
         again = asyncio.create_task(self._pinned(target), name="pod-uid")
         try:
-            await stream.started()
-            try:
-                await again
-            except BastionError as error:
-                if error.code is not Code.TARGET_MISSING:
-                    raise
-                raise BastionError(Code.STREAM_BROKEN, f"{error.user_message} (nothing was sent to it)") from error
+            await self._started(stream, target)
+            await _unsent(again)
             if request.pty is not None and request.pty.size.cols and request.pty.size.rows:
                 await stream.send(Resized(request.pty.size))  # for a container without stty
         except BaseException:
@@ -182,6 +177,14 @@ class KubePods:
             await stream.close()
             raise
         return stream
+
+    @staticmethod
+    async def _started(stream: WebSocketExec, target: Target) -> None:
+        try:
+            await stream.started()
+        except BastionError as error:
+            check(error.user_message, target)
+            raise
 
     async def _end_with_pod(self, stream: WebSocketExec, begun: PodFacts, target: Target) -> None:
         """End a stream that its container did not take along: some freeze (kubernetes#129144)."""
@@ -216,3 +219,13 @@ class KubePods:
     async def _knock(self, target: Target) -> None:
         """Have the pod's node start something that ends at once. Raises BastionError (CLUSTER_*, TARGET_*)."""
         await self._execs.run(target, ("sh", "-c", ":"), REAPER)
+
+
+async def _unsent(again: asyncio.Task[PodFacts]) -> None:
+    """Wait for the second look at the pod's UID. Raises BastionError: STREAM_BROKEN if it is another pod."""
+    try:
+        await again
+    except BastionError as error:
+        if error.code is not Code.TARGET_MISSING:
+            raise
+        raise BastionError(Code.STREAM_BROKEN, f"{error.user_message} (nothing was sent to it)") from error

@@ -49,6 +49,23 @@ class Exec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthProvider:
+    """Somebody who gives tokens to a client (auth-provider). name: which kind; the rest is what `oidc` needs.
+
+    authority: of the identity provider. Its file is relative to the working directory, as for client-go.
+    """
+
+    where: str
+    name: str = ""
+    issuer: str = ""
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    id_token: str = field(default="", repr=False)
+    refresh_token: str = field(default="", repr=False)
+    authority: Material = Material()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Cluster:
     """How to reach an API server.
 
@@ -76,6 +93,7 @@ class User:
     token_file: str = ""
     username: str = ""
     password: str = field(default="", repr=False)
+    provider: AuthProvider | None = None
     exec: Exec | None = None
     unsupported: tuple[tuple[str, str], ...] = ()
 
@@ -198,8 +216,23 @@ def _check_user(user: User) -> None:
         _wrong(user.where, "this user has a client-certificate and needs client-key or client-key-data too")
     if (user.token or user.token_file) and (user.username or user.password):
         _wrong(user.where, "this user has a token and a username or password; remove one of them")
+    if user.provider is not None:
+        _check_provider(user.provider)
     if user.exec is not None:
         _check_exec(user.exec)
+    if user.provider is not None and user.exec is not None:
+        _wrong(user.where, "this user has an auth-provider and an exec plugin; remove one of them")
+
+
+def _check_provider(provider: AuthProvider) -> None:
+    if provider.name != "oidc":  # gcp and azure are gone from client-go since 1.26
+        _wrong(provider.where, f"the auth-provider {provider.name!r} is not supported; use an exec plugin instead")
+    if not is_https(provider.issuer):
+        _wrong(provider.where, "this auth-provider's config needs idp-issuer-url: https://HOST")
+    if not provider.client_id:
+        _wrong(provider.where, "this auth-provider's config needs a client-id")
+    if not provider.id_token and not provider.refresh_token:
+        _wrong(provider.where, "this auth-provider's config needs a refresh-token or an id-token")
 
 
 def _check_exec(plugin: Exec) -> None:
@@ -211,6 +244,11 @@ def _check_exec(plugin: Exec) -> None:
         _wrong(plugin.where, "this exec plugin wants a person to answer it (interactiveMode: Always); use another")
     if plugin.interactive_mode not in {"Never", "IfAvailable"}:
         _wrong(plugin.where, "this exec plugin's interactiveMode must be Never or IfAvailable")
+
+
+def is_https(text: str) -> bool:
+    """Whether it is a URL to which secrets may go."""
+    return text.startswith("https://") and _is_url(text)
 
 
 def _is_url(text: str) -> bool:

@@ -14,7 +14,7 @@ import posixpath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bastion import strictyaml
-from bastion.pods.kubeconfig import AUTHENTICATION, Cluster, Context, Exec, Kubeconfig, Material, User
+from bastion.pods.kubeconfig import AUTHENTICATION, AuthProvider, Cluster, Context, Exec, Kubeconfig, Material, User
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 _STR = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
 
-_UNSUPPORTED = ("auth-provider", "as", "as-uid", "as-groups", "as-user-extra")
+_UNSUPPORTED = ("as", "as-uid", "as-groups", "as-user-extra")
 """Keys of a user that would change who we are, if they were honoured."""
 
 _PLUGIN_CONFIG = f"{AUTHENTICATION}/exec"
@@ -74,8 +74,24 @@ def _user(where: str, keys: Mapping[str, Value], directory: str) -> User:
         token_file=_resolved(_text(keys, "tokenFile"), directory),
         username=_text(keys, "username"),
         password=_text(keys, "password"),
+        provider=_provider(keys["auth-provider"]) if _is_set(keys, "auth-provider") else None,
         exec=_exec(keys["exec"], directory) if _is_set(keys, "exec") else None,
         unsupported=tuple((key, keys[key].where) for key in _UNSUPPORTED if _is_set(keys, key)),
+    )
+
+
+def _provider(value: Value) -> AuthProvider:
+    keys = dict(value.entries())
+    config = dict(keys["config"].entries()) if _is_set(keys, "config") else {}
+    return AuthProvider(
+        where=value.where,
+        name=_text(keys, "name"),
+        issuer=_text(config, "idp-issuer-url"),
+        client_id=_text(config, "client-id"),
+        client_secret=_text(config, "client-secret"),
+        id_token=_text(config, "id-token"),
+        refresh_token=_text(config, "refresh-token"),
+        authority=_material(config, "idp-certificate-authority", ""),
     )
 
 

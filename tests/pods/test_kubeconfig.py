@@ -16,6 +16,7 @@ from bastion.pods import kubeconfig, kubeconfigfile
 from bastion.pods.kubeconfig import Kubeconfig, Material
 
 SECRET = "hunter2-hunter2"
+V1 = "client.authentication.k8s.io/v1"
 
 
 def cluster(name: str, **keys: Any) -> dict[str, Any]:
@@ -37,6 +38,12 @@ def read(document: Any, path: str = "/home/alice/.kube/config") -> Kubeconfig:
 def whole(**user_keys: Any) -> dict[str, Any]:
     keys = user_keys or {"token": SECRET}
     return {**cluster("c"), **user("u", **keys), **context("x", "c", "u"), "current-context": "x"}
+
+
+def oidc(**more: str) -> dict[str, Any]:
+    """A user's auth-provider that could be used, with other or more keys in its config."""
+    config = {"idp-issuer-url": "https://idp", "client-id": "bastion", "refresh-token": SECRET, **more}
+    return {"auth-provider": {"name": "oidc", "config": config}}
 
 
 class TestWhatTheVariableNames:
@@ -159,7 +166,7 @@ class TestWhatAFileSays:
             user(
                 "u",
                 exec={
-                    "apiVersion": "client.authentication.k8s.io/v1",
+                    "apiVersion": V1,
                     "command": "login",
                     "args": ["--as", "me"],
                     "env": [{"name": "REGION", "value": "eu"}, {"name": "EMPTY", "value": ""}],
@@ -179,6 +186,23 @@ class TestWhatAFileSays:
             provide_cluster_info=True,
         )
 
+    def test_the_rest_of_an_auth_provider(self) -> None:
+        keys = {"client-secret": "s", "id-token": "i", "idp-certificate-authority-data": "UEVN", "extra-scopes": "a,b"}
+        authority = {"idp-certificate-authority": "ca.crt"}
+
+        found = read(user("u", **oidc(**keys, **authority))).users["u"].provider
+
+        assert found == kubeconfig.AuthProvider(
+            where="/home/alice/.kube/config:4",
+            name="oidc",
+            issuer="https://idp",
+            client_id="bastion",
+            client_secret="s",
+            id_token="i",
+            refresh_token=SECRET,
+            authority=Material(file="ca.crt", data=b"PEM"),
+        )
+
     def test_unknown_keys_and_empty_texts_mean_nothing(self) -> None:
         found = read({**user("u", token="", novelty={"a": [1]}), "preferences": {}, "extensions": []})
 
@@ -188,8 +212,9 @@ class TestWhatAFileSays:
         encoded = base64.b64encode(SECRET.encode()).decode()
         keys = {"token": SECRET, "password": SECRET, "client-key-data": encoded}
         plugin = {"command": "x", "env": [{"name": "X", "value": SECRET}]}
+        provider = oidc(**{"client-secret": SECRET, "id-token": SECRET})
 
-        text = repr(read(user("u", **keys, exec=plugin)))
+        text = repr(read(user("u", **keys, **provider, exec=plugin)))
 
         assert SECRET not in text
         assert encoded not in text
@@ -248,23 +273,31 @@ class TestChoosing:
             (whole(**{"client-certificate": "a"}), None, "this user has a client-certificate and needs client-key or"),
             (whole(token=SECRET, username="a"), None, "this user has a token and a username or password; remove one"),
             (
-                whole(**{"auth-provider": {"name": "oidc"}}),
+                whole(**{"auth-provider": {"name": "gcp"}}),
                 None,
-                "/k:8: auth-provider is not supported; give the user",
+                "/k:8: the auth-provider 'gcp' is not supported; use an exec plugin instead",
+            ),
+            (whole(**oidc(**{"idp-issuer-url": "http://idp"})), None, "needs idp-issuer-url: https://HOST"),
+            (whole(**oidc(**{"client-id": ""})), None, "this auth-provider's config needs a client-id"),
+            (whole(**oidc(**{"refresh-token": ""})), None, "needs a refresh-token or an id-token"),
+            (
+                whole(**oidc(), exec={"command": "x", "apiVersion": V1, "interactiveMode": "Never"}),
+                None,
+                "/k:6: this user has an auth-provider and an exec plugin; remove one of them",
             ),
             (
                 whole(token=SECRET, **{"as": "admin"}),
                 None,
                 "/k:9: as is not supported; give the user a token, a client",
             ),
-            (whole(exec={"apiVersion": "client.authentication.k8s.io/v1"}), None, "this exec plugin needs a command"),
+            (whole(exec={"apiVersion": V1}), None, "this exec plugin needs a command"),
             (
                 whole(exec={"command": "x", "apiVersion": "v9"}),
                 None,
                 "this exec plugin's apiVersion must be client.auth",
             ),
             (
-                whole(exec={"command": "x", "apiVersion": "client.authentication.k8s.io/v1"}),
+                whole(exec={"command": "x", "apiVersion": V1}),
                 None,
                 "this exec plugin's interactiveMode must be Never or IfAvailable",
             ),
@@ -299,7 +332,7 @@ class TestChoosing:
 
     def test_what_is_wrong_with_what_is_not_chosen_does_not_matter(self) -> None:
         document = whole()
-        document["users"] += user("broken", **{"auth-provider": {}, "as": "x"})["users"]
+        document["users"] += user("broken", **{"auth-provider": {"name": "gcp"}, "as": "x"})["users"]
         document["clusters"] += [{"name": "broken"}]
 
         assert kubeconfig.choose(read(document), None).user.token == SECRET
@@ -318,6 +351,10 @@ class TestWrongFiles:
             (
                 "users:\n- name: a\n  user: {client-key-data: 1234567-x}",
                 "/k:3: users[0].user.client-key-data must be",
+            ),
+            (
+                "users:\n- name: a\n  user: {auth-provider: {config: {client-secret: 1234567}}}",
+                "/k:3: users[0].user.auth-provider.config.client-secret must be a text",
             ),
             ("users:\n- name: a\n  user: {exec: {env: [{value: '1234567'}]}}", "env[0] needs a name, without ="),
             ("clusters:\n- name: a\n  cluster: {insecure-skip-tls-verify: 1234567}", "must be true or false"),

@@ -282,6 +282,45 @@ async def test_the_request_names_the_person_their_groups_and_the_container(tmp_p
     assert request.count("Impersonate-Group: ") == 2
 
 
+@pytest.mark.parametrize(
+    ("said", "code", "words"),
+    [
+        (
+            "Internal error occurred: error sending request: dial tcp 10.0.0.7:10250: connect: connection refused",
+            Code.CLUSTER_UNAVAILABLE,
+            "the node of pod web cannot be reached",
+        ),
+        (
+            "error dialing backend: dial tcp 10.0.0.7:10250: i/o timeout",
+            Code.CLUSTER_UNAVAILABLE,
+            "the node of pod web",
+        ),
+        (
+            'Internal error occurred: unable to upgrade connection: container not found ("app")',
+            Code.TARGET_NOT_RUNNING,
+            "container app of pod web is not running",
+        ),
+    ],
+)
+@pytest.mark.parametrize("upgraded", [True, False])
+async def test_what_is_wrong_with_the_node_or_the_container_is_said_before_and_after_the_upgrade(
+    tmp_path: Path, said: str, code: Code, words: str, *, upgraded: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        peer.send(remotecommand.CONNECTED)
+        await ends_all_at_once(peer, remotecommand.failure_status(said))
+
+    refusal = response("500 Internal Server Error", json.dumps({"message": said}).encode())
+    async with raw_exec(tmp_path, script, lambda _request: None if upgraded else refusal) as server:
+        api = await api_for(server)
+        with pytest.raises(BastionError, match=words) as caught:
+            async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
+                pass
+        await api.aclose()
+
+    assert caught.value.code in ({code, Code.STREAM_BROKEN} if upgraded else {code})
+
+
 async def test_another_pod_of_that_name_is_never_started_in(tmp_path: Path) -> None:
     async def script(_peer: Peer) -> None:
         raise AssertionError("not asked")

@@ -18,6 +18,7 @@ import asyncpg  # type: ignore[import-untyped] # asyncpg has no types
 from sqlalchemy import make_url
 
 from support.faultproxy import Way
+from support.trips import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,16 +159,23 @@ def disk_full(faulty: Faulty) -> Iterator[None]:
         with writes_failing(faulty):
             yield
         return
-    with closing(sqlite3.connect(path)) as other:
-        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # or the log would have room of its own
-    filler = path.with_name("filler")
-    with filler.open("wb", buffering=0) as file:
-        for size in (1 << 20, 4096, 1):
-            try:
-                while True:
-                    file.write(bytes(size))
-            except OSError:
-                continue
+    filler, log = path.with_name("filler"), path.with_name(f"{path.name}-wal")
+
+    def fill() -> bool:
+        """Whether the disk is full, and the log has no room of its own from what was written meanwhile."""
+        filler.unlink(missing_ok=True)
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with filler.open("wb", buffering=0) as file:
+            for size in (1 << 20, 4096, 1):
+                try:
+                    while True:
+                        file.write(bytes(size))
+                except OSError:
+                    continue
+        return log.stat().st_size == 0
+
+    wait_until(fill)
     yield
     filler.unlink()
 
