@@ -40,7 +40,7 @@ test: .venv/installed
 	@$(call need,rsync,rsync)
 	@$(call need,busybox,busybox)
 	@$(call need,kubectl,kubectl  (1.30 or newer: Debian 13 has it))
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 fuzz: .venv/installed
 	@$(BIN)/pytest --fuzz -m "fuzz or hypothesis"

@@ -35,7 +35,8 @@ roles:
     kubernetes: {groups: ["bastion:engineer"]}
     allow:
       - namespaces: [default, shop, prod]
-        actions: [shell, exec, logs, describe, events, top, pods]
+        actions: [shell, exec, debug, logs, describe, events, top, pods]
+    debug: {images: ["local/debian:1"]}
   contractor:
     kubernetes: {groups: ["bastion:contractor"]}
     allow:

@@ -63,6 +63,11 @@ class Runtime:
         if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+            if (
+                signal.getsignal(number) is signal.SIG_IGN
+            ):  # by nohup or by a shell's `&`: containers would inherit that
+                signal.signal(number, _take_no_notice)
 
     def start(  # noqa: PLR0913 - what a container's spec says
         self,
@@ -190,6 +195,10 @@ class Runtime:
             if pid not in occupied:
                 del self._sessions[pid]
                 self._mains.discard(pid)
+
+
+def _take_no_notice(number: int, frame: object) -> None:
+    """Ignore a signal without leaving that to the programs that are started."""
 
 
 def _descendants(ancestor: int) -> list[int]:

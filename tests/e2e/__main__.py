@@ -32,6 +32,13 @@ EMBEDDED_ONLY: Mapping[str, str] = {
 }
 """Tests that another cluster cannot be asked for, and why."""
 
+BASH_ONLY: Mapping[str, str] = {
+    "tests/trip/test_shell.py::test_control_c_z_and_d_do_what_they_do": "its words for a stopped job",
+    "tests/trip/test_shell.py::test_input_that_ends_ends_a_shell_on_a_terminal_too": "its line editor's echo",
+    "tests/trip/test_record.py::test_a_terminals_size_is_recorded_columns_first_and_a_password_never": "read -s",
+}
+"""Tests that an image with a lesser shell cannot be asked for, and why."""
+
 FAILED = 1
 
 
@@ -79,8 +86,12 @@ def _test(arguments: argparse.Namespace) -> int:
         folder = Path(name)
         with stage.prepared(arguments.kubeconfig, images, folder, _say) as ground:
             ground.write(folder / "cluster.json")
-            left_out = [f"--deselect={test}" for test in EMBEDDED_ONLY]
-            command = [sys.executable, "-m", "pytest", *left_out, *(arguments.pytest or [TESTS])]
+            left_out = [*EMBEDDED_ONLY]
+            if not stage.has_bash(ground):
+                _say(f"{arguments.image} has no bash: {len(BASH_ONLY)} tests that need one are left out")
+                left_out += BASH_ONLY
+            options = [f"--deselect={test}" for test in left_out]
+            command = [sys.executable, "-m", "pytest", *options, *(arguments.pytest or [TESTS])]
             environment = {**os.environ, VARIABLE: str(folder / "cluster.json")}
             return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 

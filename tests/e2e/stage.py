@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from support.grounds import NAMESPACES, Kubectl, Prepared
+from support.grounds import NAMESPACES, Kubectl, KubectlError, Prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,6 +51,15 @@ def prepared(kubeconfig: Path, images: Images, folder: Path, say: Callable[[str]
         yield ground
     finally:
         clean(kubeconfig, say, ground.suffix)
+
+
+def has_bash(ground: Prepared) -> bool:
+    """Whether the image with a shell has a good one."""
+    try:
+        Kubectl(ground.kubeconfig)("exec", "-n", ground.namespace("default"), "web", "--", "bash", "-c", "true")
+    except KubectlError:
+        return False
+    return True
 
 
 def clean(kubeconfig: Path, say: Callable[[str], None], suffix: str = "") -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from e2e import stage
-from e2e.__main__ import EMBEDDED_ONLY
+from e2e.__main__ import BASH_ONLY, EMBEDDED_ONLY
 from support.cluster import running_cluster_sync
 from support.grounds import Kubectl, Prepared
 
@@ -91,10 +91,11 @@ def test_the_trip_tests_pass_on_a_cluster_that_was_not_made_for_them(cluster: Cl
 
 
 def test_a_run_that_fails_says_so_and_leaves_nothing(cluster: Cluster, tmp_path: Path) -> None:
-    given = ("--kubeconfig", str(cluster.kubeconfig), *IMAGES)
+    given = ("--kubeconfig", str(cluster.kubeconfig), "--image", "local/busybox:1", *IMAGES[2:])
     status, said = run(*given, "--", f"--basetemp={tmp_path}/inner", "-q", "tests/trip/no_such_test.py")
 
     assert status == pytest.ExitCode.USAGE_ERROR
+    assert "local/busybox:1 has no bash: 3 tests that need one are left out" in said
     assert "no_such_test.py" in said
     assert left_in(cluster) == []
 
@@ -158,7 +159,7 @@ def test_a_cluster_that_does_not_answer_is_told_in_its_words(tmp_path: Path) -> 
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("test", EMBEDDED_ONLY)
+@pytest.mark.parametrize("test", [*EMBEDDED_ONLY, *BASH_ONLY])
 def test_what_is_left_out_is_there(test: str) -> None:
     path, _, name = test.partition("::")
 

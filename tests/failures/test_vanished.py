@@ -36,7 +36,10 @@ LOST = {
     "uploading, both ways": (SINK, (Way.UP, Way.DOWN)),
 }
 
-SILENCE = b"no answer from the API server for 20 s"
+SILENCE = (
+    b"no answer from the API server for 20 s, though pod web is well; the API server may have been restarted:"
+    b" connect again"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -231,6 +232,17 @@ async def test_a_background_process_keeps_the_stream_open_until_it_lets_go_of_it
     script = "(read line < /dev/null; sleep 0.2; echo late) & echo early"
     out, _, status = await run(cluster, "default/web", "sh", "-c", script)
     assert (out, status) == (b"early\nlate\n", EXITED_0)
+
+
+async def test_a_container_ignores_no_signal_whatever_its_cluster_was_started_to_ignore(tmp_path: Path) -> None:
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGQUIT)}
+    try:
+        async with running_cluster(tmp_path) as cluster:
+            out, _, _ = await run(cluster, "default/web", "sh", "-c", "grep SigIgn /proc/self/status")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert int(out.split()[1], 16) == 0
 
 
 async def test_many_commands_at_once_each_stand_alone(cluster: Cluster) -> None:

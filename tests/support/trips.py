@@ -246,11 +246,18 @@ async def add_people(folder: Path, url: str) -> None:
     async with open_store(url, name="test", clock=clock, new_id=new_id) as store:
         for person, group in PEOPLE.items():
             told = AuditEvent(
-                id=new_id(), at=clock.now(), type="person.added", outcome=Outcome.SUCCESS, actor="cli:test"
+                id=new_id(),
+                at=clock.now(),
+                type="person.added",
+                outcome=Outcome.SUCCESS,
+                actor="cli:test",
+                person=person,
             )
             await store.access.add_person(person, frozenset({group}), told)
             credential, comment = keys.parse((folder / f"{person}.pub").read_text())
-            await store.access.add_key(person, credential, comment, dataclasses.replace(told, id=new_id()))
+            await store.access.add_key(
+                person, credential, comment, dataclasses.replace(told, id=new_id(), type="key.added")
+            )
 
 
 @contextmanager
