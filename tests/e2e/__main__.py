@@ -35,7 +35,6 @@ EMBEDDED_ONLY: Mapping[str, str] = {
 BASH_ONLY: Mapping[str, str] = {
     "tests/trip/test_shell.py::test_control_c_z_and_d_do_what_they_do": "its words for a stopped job",
     "tests/trip/test_shell.py::test_input_that_ends_ends_a_shell_on_a_terminal_too": "its line editor's echo",
-    "tests/trip/test_record.py::test_a_terminals_size_is_recorded_columns_first_and_a_password_never": "read -s",
 }
 """Tests that an image with a lesser shell cannot be asked for, and why."""
 

@@ -55,8 +55,8 @@ def test_a_terminals_size_is_recorded_columns_first_and_a_password_never(bastion
     with Terminal(argv, WindowSize(cols=101, rows=33)) as terminal:
         terminal.expect(r"[$#] ")
         terminal.resize(WindowSize(cols=120, rows=40))
-        terminal.type("read -rs secret; echo got ${#secret}\r")
-        terminal.expect("\n")
+        terminal.type("stty -echo; echo asking; read -r secret; stty echo; echo got ${#secret}\r")
+        terminal.expect("[\r\n]asking\r\n")
         terminal.type("hunter2-hunter2\r")
         terminal.expect("got 15\r\n.*[$#] ")
         terminal.type("echo visible-input\r")
