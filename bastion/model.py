@@ -161,6 +161,21 @@ class Target:
         return f"{self.pod}.{self.namespace}+{self.container}"
 
 
+DEBUG_CONTAINERS = "bastion-debug-"
+"""What the names of debug containers begin with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """A debug container beside a target.
+
+    files: where in it the target's filesystem is; "" where that cannot be told.
+    """
+
+    target: Target
+    files: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """A target and, where it was a choice among several pods, the workload it was chosen from ("deploy/api").

@@ -86,6 +86,7 @@ class PodFacts:
     default_container: what its annotation names, "" without one.
     version: `resourceVersion`.
     host_network: it is in its node's own network.
+    gated: others than its containers decide whether it is ready (spec.readinessGates).
     """
 
     namespace: str
@@ -104,6 +105,7 @@ class PodFacts:
     ready: bool = False
     default_container: str = ""
     host_network: bool = False
+    gated: bool = False
     containers: tuple[ContainerFacts, ...] = ()
 
     def container(self, name: str) -> ContainerFacts | None:
@@ -153,6 +155,7 @@ def pod_facts(pod: Object) -> PodFacts:
         ),
         default_container=_shared((metadata.get("annotations") or {}).get(DEFAULT_CONTAINER) or ""),
         host_network=bool(spec.get("hostNetwork")),
+        gated=bool(spec.get("readinessGates")),
         containers=tuple(_containers(spec, status)),
     )
 

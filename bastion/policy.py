@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from bastion.model import Action, Allow, Decision, Deny, RecordRules
+from bastion.model import DEBUG_CONTAINERS, Action, Allow, Decision, Deny, RecordRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -137,12 +137,19 @@ def may_enter(person: Person, namespace: str, action: Action, policy: Policy) ->
     return _nothing_allows(roles, action, place, others)
 
 
+def may_know(person: Person, target: Target, policy: Policy) -> bool:
+    """Whether a person may do anything at all in a target, and so may know of it."""
+    return any(isinstance(decide(person, target, action, policy), Allow) for action in Action)
+
+
 def decide(person: Person, target: Target, action: Action, policy: Policy) -> Decision:
     """Whether a person may do something in a target, with the rule that decided.
 
     When several roles allow it, one that records input is chosen before one that does not, so that a second
     role cannot thin a record out; then the first by name.
     """
+    if target.container.startswith(DEBUG_CONTAINERS) and action in {Action.SHELL, Action.EXEC}:
+        action = Action.DEBUG  # it was made by that right, and what it reaches is reached by that right alone
     roles = roles_of(person, policy)
     place = f"container {target.container} of pod {target.pod} in namespace {target.namespace}"
     denied = _denies(roles, target, action)

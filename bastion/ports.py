@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bastion.events import ClientEvent, HungUp, Output, PodEvent, SessionEvent
     from bastion.model import (
         AuditEvent,
+        Beside,
         Chunk,
         CommandEnd,
         CommandRecord,
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     Tell = Callable[[str], None]
     """Shows a passing line to a person who waits at a terminal."""
+
+    Sees = Callable[[Target], bool]
+    """Whether a person may know of a container."""
 
 
 class Clock(Protocol):
@@ -100,15 +104,16 @@ class ExecStream(Protocol):
 class Pods(Protocol):
     """The cluster, as far as a trip needs it."""
 
-    async def resolve(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
+    async def resolve(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
         """Find the container a login means, and wait a while for one that is only starting.
 
         person: their subject; one person is led to the same pod of several while it lives.
+        sees: whether they may know of a container; what they may not is as if it were not there.
         Raises BastionError (TARGET_*, CLUSTER_*).
         """
         ...
 
-    async def find(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
+    async def find(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
         """Find the container a login means, whether it runs or not. Raises BastionError (TARGET_*, CLUSTER_*)."""
         ...
 
@@ -129,7 +134,7 @@ class Pods(Protocol):
         """
         ...
 
-    async def debug(self, target: Target, image: str, identity: KubeIdentity, tell: Tell) -> Target:
+    async def debug(self, target: Target, image: str, identity: KubeIdentity, tell: Tell) -> Beside:
         """A container with a shell beside a target that has none: one that runs already, or a new one.
 
         Raises BastionError (NOT_STARTED, TARGET_*, CLUSTER_*).

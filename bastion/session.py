@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bastion import lifecycle, login, policy, trip
 from bastion.errors import BastionError, Code
 from bastion.leftovers import TRIES, Leftovers
-from bastion.model import RESERVED_SUBJECTS, Action, ConsoleLogin, Deny, ExecRequest, KubeIdentity, Outcome
+from bastion.model import RESERVED_SUBJECTS, Action, Allow, ConsoleLogin, Deny, ExecRequest, KubeIdentity, Outcome
 from bastion.relay import relay
 from bastion.taps import Taps
 from bastion.trip import Admitted, Asked, Count, Refusal, Stamp
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
     from bastion.metrics import Metrics
     from bastion.model import Pty, Resolved, SessionRecord, Target, TargetLogin
     from bastion.policy import Policy
-    from bastion.ports import AuditLog, Client, Clock, ExecStream, Pods, Recorder, Recording
+    from bastion.ports import AuditLog, Client, Clock, ExecStream, Pods, Recorder, Recording, Sees
     from bastion.refusals import Refusals
     from bastion.trip import Begun, Visitor
+
+    Find = Callable[..., Coroutine[Any, Any, Resolved]]
+    """`Pods.find` or `Pods.resolve`."""
 
 _NO_SHELL = (
     "this container has no shell. Those who keep the bastion's policy can allow the action debug, with an image, and a"
@@ -184,16 +188,16 @@ class Trips:
             return lifecycle.BROKEN  # before anything began
         begun = trip.begun(visitor, asked, admitted, self._stamp(), self.new_id())
         await self._begin(begun, visitor)
-        self._say_where(admitted.resolved, asked, client)
+        self._say_where(admitted.resolved, client)
         work = Work(begun=begun, asked=asked, admitted=admitted, visitor=visitor, client=client, look=look)
         return await self._work(work)
 
     @staticmethod
-    def _say_where(resolved: Resolved, asked: Asked, client: Client) -> None:
-        """What a person at a terminal should know of where they are."""
-        if asked.pty is not None and resolved.stale:
+    def _say_where(resolved: Resolved, client: Client) -> None:
+        """What a person should know of where they are: which pod it is where it was a choice."""
+        if resolved.stale:
             client.notice("the list of pods is out of date (the API server was away), so it was asked directly")
-        if asked.pty is not None and resolved.chosen_from:
+        if resolved.chosen_from:
             client.notice(f"{resolved.target.pod} of {resolved.chosen_from}")
 
     async def _begin(self, begun: Begun, visitor: Visitor) -> None:
@@ -224,9 +228,14 @@ class Trips:
         refused = policy.may_enter(visitor.person, where.namespace, action, self.policy)
         if refused is not None:
             return refused
-        finding = self.pods.resolve if look is None else self.pods.find
-        resolved = await _unless_gone(client, finding(where, person=visitor.person.subject, tell=client.waiting))
+        sees = partial(policy.may_know, visitor.person, policy=self.policy)
+        asking = partial(_asked, client, where, visitor.person.subject, sees)
+        # Decided before it is waited for: who may not enter need not know what keeps others out.
+        resolved = await asking(self.pods.find)
         decision = policy.decide(visitor.person, resolved.target, action, self.policy)
+        if look is None and isinstance(decision, Allow):
+            resolved = await asking(self.pods.resolve)
+            decision = policy.decide(visitor.person, resolved.target, action, self.policy)
         if isinstance(decision, Deny):
             return decision
         identity = KubeIdentity(user=f"bastion:{visitor.person.subject}", groups=decision.kubernetes_groups)
@@ -289,10 +298,10 @@ class Trips:
         debug = await self._debug(work)
         beside = await self.pods.debug(target, debug.image, debug.identity, tell)
         work.client.notice(
-            f"container {target.container} has no shell: this is a debug container ({debug.image}) beside it,"
-            " where its files are in /proc/1/root"
+            f"container {target.container} has no shell: this is a debug container ({debug.image}) beside it"
+            + (f", where its files are in {beside.files}" if beside.files else "")
         )
-        async with self.pods.exec(beside, work.request, debug.identity, tell) as stream:
+        async with self.pods.exec(beside.target, work.request, debug.identity, tell) as stream:
             return await relay(work.client, stream, taps, count)
 
     def _opened(self, work: Work) -> AbstractAsyncContextManager[ExecStream]:
@@ -359,6 +368,10 @@ class Trips:
 
     def _stamp(self) -> Stamp:
         return Stamp(id=self.new_id(), at=self.clock.now(), monotonic_s=self.clock.monotonic())
+
+
+async def _asked(client: Client, where: TargetLogin, person: str, sees: Sees, find: Find) -> Resolved:
+    return await _unless_gone(client, find(where, person=person, sees=sees, tell=client.waiting))
 
 
 async def _unless_gone(client: Client, work: Coroutine[Any, Any, Resolved]) -> Resolved:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from bastion.cli.doctor_check import Check
     from bastion.cli.main import Cli
+    from bastion.policy import Policy
     from bastion.settings import KubernetesSettings, Settings
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
@@ -63,7 +64,7 @@ def _namespaces(_ctx: click.Context, param: click.Parameter, values: tuple[str, 
     default="bastion/bastion",
     show_default=True,
     callback=_pair,
-    help="With --rbac: the bastion's ServiceAccount.",
+    help="The bastion's ServiceAccount; no pattern of the policy reaches its namespace.",
 )
 @click.pass_context
 def doctor(  # noqa: PLR0913, PLR0917 - one for each option
@@ -96,7 +97,7 @@ def doctor(  # noqa: PLR0913, PLR0917 - one for each option
     from bastion.cli import doctor_check  # noqa: PLC0415 - as above
 
     logs.configure(settings.log)
-    checks = _checks(settings.model_copy(update={"kubernetes": kubernetes}), policy, pod)
+    checks = _checks(settings.model_copy(update={"kubernetes": kubernetes}), policy, account, pod)
     if not asyncio.run(doctor_check.show(checks, as_json=as_json)):
         ctx.exit(1)
 
@@ -108,13 +109,19 @@ def _print_rights(kubernetes: KubernetesSettings, path: Path | None, account: tu
 
     if path is None:
         raise BastionError(Code.INVALID, "which rights are needed follows from the policy: name its file with --policy")
-    policy, namespaces = policyfile.load(path), names_in(kubernetes.namespaces)
-    policy = replace(policy, protected=policy.protected | {account[0]})
+    policy, namespaces = _closed(policyfile.load(path), account), names_in(kubernetes.namespaces)
     grants = rights.needed(kubernetes.mode, policy, namespaces, account=account[1])
     click.echo(manifests.manifests(grants, account, rights.remarks(kubernetes.mode, policy, namespaces)), nl=False)
 
 
-async def _checks(settings: Settings, path: Path | None, pod: tuple[str, str] | None) -> AsyncIterator[Check]:
+def _closed(policy: Policy, account: tuple[str, str]) -> Policy:
+    """The policy as the bastion has it: no pattern reaches its own namespace."""
+    return replace(policy, protected=policy.protected | {account[0]})
+
+
+async def _checks(
+    settings: Settings, path: Path | None, account: tuple[str, str], pod: tuple[str, str] | None
+) -> AsyncIterator[Check]:
     """Every check; none keeps another from being made."""
     from bastion.cli import doctor_cluster, doctor_local  # noqa: PLC0415 - as above
     from bastion.pods import rights  # noqa: PLC0415 - as above
@@ -123,8 +130,8 @@ async def _checks(settings: Settings, path: Path | None, pod: tuple[str, str] | 
     said, policy = doctor_local.policy_check(path)
     needed = None
     if policy is not None:
-        cluster = settings.kubernetes
-        needed = rights.questions(rights.needed(cluster.mode, policy, names_in(cluster.namespaces)))
+        mode, namespaces = settings.kubernetes.mode, names_in(settings.kubernetes.namespaces)
+        needed = rights.needed(mode, _closed(policy, account), namespaces, account=account[1])
     async for check in doctor_cluster.cluster_checks(settings.kubernetes, needed, pod):
         yield check
     async for check in doctor_local.database_checks(settings.database.url):

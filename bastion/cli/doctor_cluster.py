@@ -14,6 +14,7 @@ import structlog
 from bastion.cli.doctor_check import broken, failed, ok, warning
 from bastion.errors import BastionError
 from bastion.metrics import Metrics
+from bastion.model import KubeIdentity
 from bastion.pods import api, probe, rights
 from bastion.pods.configuration import Surroundings, configured
 from bastion.pods.retry import Retries
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from bastion.pods.api import Api
     from bastion.pods.configuration import ClusterConfiguration
     from bastion.pods.probe import Greeting
-    from bastion.pods.rights import Question
+    from bastion.pods.rights import Grant, Question
     from bastion.settings import KubernetesSettings
 
 OLDEST, NEWEST = 28, 36
@@ -37,15 +38,16 @@ OLDEST, NEWEST = 28, 36
 MOST_AHEAD_S = 5.0
 _AT_ONCE = 8
 _GET_IN = "see to the kubeconfig (--kubeconfig, --context) or to the pod's ServiceAccount"
+_PROXY = "see to the proxy: proxy-url of the cluster in the kubeconfig, or HTTPS_PROXY and NO_PROXY of the environment"
 _VERSION = re.compile(r"v1\.([0-9]{1,3})(?![0-9])", re.ASCII)
 
 
 async def cluster_checks(
-    settings: KubernetesSettings, needed: Sequence[Question] | None, pod: tuple[str, str] | None
+    settings: KubernetesSettings, needed: Sequence[Grant] | None, pod: tuple[str, str] | None
 ) -> AsyncIterator[Check]:
     """Getting in, the server, our rights, and exec.
 
-    needed: what the ServiceAccount has to be allowed; None if the policy, from which it follows, could not be read.
+    needed: what has to be granted; None if the policy, from which it follows, could not be read.
     pod: a namespace and a pod in which an exec may be tried.
     """
     clock, log = SystemClock(), structlog.get_logger("bastion")
@@ -62,7 +64,8 @@ async def cluster_checks(
     try:
         greeting = await probe.greet(configuration, clock)
     except BastionError as error:
-        yield broken("api-server", error, f"{configuration.server} has to be reachable from here; {_GET_IN}")
+        reach = f"{configuration.server} has to be reachable from here; {_GET_IN}"
+        yield broken("api-server", error, _PROXY if isinstance(error, probe.ProxyError) else reach)
         for name in ("clock", "rights", "exec"):
             yield _not_made(name)
         return
@@ -113,20 +116,21 @@ def _clock(greeting: Greeting) -> Check:
     return ok("clock", message)
 
 
-async def _rights(
-    cluster: Api, settings: KubernetesSettings, needed: Sequence[Question] | None
-) -> AsyncIterator[Check]:
-    """What we have to be allowed, and what we must not be."""
+async def _rights(cluster: Api, settings: KubernetesSettings, needed: Sequence[Grant] | None) -> AsyncIterator[Check]:
+    """What we, the reaper and people's groups have to be allowed, and what we must not be."""
     if needed is None:
         yield _not_made("rights")
-    for question, answer in await _asked(cluster, needed or ()):
-        if isinstance(answer, BastionError):
-            yield broken("rights", answer, f"whether we may {question} is not known")
-        elif answer:
-            yield ok("rights", f"may {question}")
-        else:
-            yield failed("rights", f"may not {question}", "grant what `bastion doctor --rbac` prints")
-    for question, answer in await _asked(cluster, rights.forbidden(settings.mode, names_in(settings.namespaces))):
+    for grant in needed or ():
+        for question, answer in await _asked(cluster, rights.questions(grant), _whom(grant)):
+            yield _granted(grant, question, answer)
+    anybody = rights.is_anybody(needed or ())
+    if anybody:
+        message = "may impersonate users of every name, such as system:kube-controller-manager, to act as people"
+        advice = "guard its token like an admin's, or have the policy bind people (person:NAME) and no groups"
+        yield warning("rights", message, advice)
+    unasked = anybody or needed is None
+    avoided = rights.forbidden(settings.mode, names_in(settings.namespaces), anybody=unasked)
+    for question, answer in await _asked(cluster, avoided, None):
         if isinstance(answer, BastionError):
             yield broken("rights", answer, f"whether we may {question} is not known")
         elif answer:
@@ -135,14 +139,46 @@ async def _rights(
             yield ok("rights", f"may not {question}, and should not")
 
 
-async def _asked(cluster: Api, questions: Sequence[Question]) -> list[tuple[Question, bool | BastionError]]:
+def _whom(grant: Grant) -> KubeIdentity | None:
+    """Whom to ask for; None is ourselves."""
+    match grant.kind:
+        case "User":
+            return KubeIdentity(user=grant.subject)
+        case "Group":
+            return KubeIdentity(user="", groups=(grant.subject,))
+        case _:
+            return None
+
+
+def _granted(grant: Grant, question: Question, answer: bool | BastionError) -> Check:  # noqa: FBT001 - an answer
+    """Without its rights the bastion or its reaper fails; people may have theirs by another group or binding."""
+    who = "" if grant.kind == "ServiceAccount" else f"{grant.subject} "
+    if isinstance(answer, BastionError):
+        return broken("rights", answer, f"whether {who or 'we '}may {question} is not known")
+    if answer:
+        return ok("rights", f"{who}may {question}")
+    message, advice = f"{who}may not {question}", "grant what `bastion doctor --rbac` prints"
+    if who and question.place == rights.EVERYWHERE:
+        advice += "; if it is meant for some namespaces only, name them with --namespace or in the settings"
+    match grant.kind:
+        case "Group":
+            return warning("rights", message, f"its people are refused what the policy allows; {advice}")
+        case "User":
+            return failed("rights", message, f"what sessions leave behind would run on in their pods; {advice}")
+        case _:
+            return failed("rights", message, advice)
+
+
+async def _asked(
+    cluster: Api, questions: Sequence[Question], whom: KubeIdentity | None
+) -> list[tuple[Question, bool | BastionError]]:
     """Each question with its answer, or with why there is none."""
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def ask(question: Question) -> tuple[Question, bool | BastionError]:
         async with places:
             try:
-                return question, await probe.may(cluster, question)
+                return question, await probe.may(cluster, question, whom)
             except BastionError as error:
                 return question, error
 

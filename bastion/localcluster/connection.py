@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._writable = asyncio.Event()
         self._writable.set()
         self._open = asyncio.Event()
+        self._answering = False
         self._open.set()
 
     # --- asyncio.Protocol ---------------------------------------------------
@@ -140,14 +141,19 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def hold(self, seconds: float) -> None:
-        """Let nothing pass in either direction for a while, as a network that swallows packets."""
+    def hold(self, seconds: float, *, answering: bool = False) -> None:
+        """Let nothing pass in either direction for a while, as a network that swallows packets.
+
+        answering: only what is behind us is silent, so what needs nobody else is still read and answered.
+        """
+        self._answering = answering
         self._open.clear()
         asyncio.get_running_loop().call_later(seconds, self._open.set)
 
-    async def pass_hold(self) -> None:
-        """Wait while the connection is held."""
-        await self._open.wait()
+    async def pass_hold(self, *, by_ourselves: bool = False) -> None:
+        """Wait while the connection is held; not for what we do by ourselves, if only what is behind us is silent."""
+        if not (by_ourselves and self._answering):
+            await self._open.wait()
 
     # --- TLS ----------------------------------------------------------------
 

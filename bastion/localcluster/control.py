@@ -10,7 +10,8 @@ Of a pod or a container:
     {"do": "oom", "pod": "default/web", "container": "web"}   the same for want of memory
     {"do": "evict", "pod": "default/web"}                     the node takes the pod's place away
 
-Of the node, `hang`: its streams fall silent instead of breaking; `grace`: seconds until its pods are not ready (40):
+Of the node, `hang`: its streams fall silent instead of breaking, though the API server answers pings; `grace`: seconds
+until its pods are not ready (40):
 
     {"do": "node", "up": false, "hang": true, "grace": 1}
     {"do": "node", "up": true}
@@ -164,7 +165,7 @@ class Control:
         streams = self._execs.all_streams()
         for stream in streams:
             if request.get("hang"):
-                stream.hold(_FOR_EVER_S)
+                stream.hold(_FOR_EVER_S, answering=True)
             else:
                 stream.abort()
         return {"streams": len(streams)}

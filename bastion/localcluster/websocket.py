@@ -167,7 +167,7 @@ class WebSocket:
 
     async def _next_head(self) -> _Head:
         first, second = await self._reader.readexactly(2)
-        await self._connection.pass_hold()
+        await self._connection.pass_hold(by_ourselves=True)
         length = second & ~_MASKED
         if not second & _MASKED or first & _RESERVED:
             raise ProtocolError("an unmasked frame, or one of an extension")
@@ -187,7 +187,8 @@ class WebSocket:
                     raise ProtocolError("a long control frame")
                 data = unmask(await self._reader.readexactly(head.length), head.key, 0)
                 if head.opcode == Opcode.PING:
-                    await self.send(Opcode.PONG, data)
+                    await self._connection.pass_hold(by_ourselves=True)
+                    self._connection.write(frame(Opcode.PONG, [data]))
             case Opcode.TEXT | Opcode.BINARY | Opcode.CONTINUATION:
                 self._size += head.length
                 if self._size > MAX_MESSAGE:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from asyncio.sslproto import SSLProtocol
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from aiohttp.client_middlewares import ClientHandlerType
+    from aiohttp.connector import AddrInfoType
 
     from bastion.model import KubeIdentity
     from bastion.pods.configuration import ClusterConfiguration
@@ -48,6 +50,14 @@ REQUEST_TIMEOUT_S = 15.0
 SSLProtocol.max_size = 24 * 1024  # asyncio's own is 256 KiB
 # Each TLS connection holds a buffer of this size for as long as it lives, and idle sessions are many; nor should
 # one busy pod keep everybody else waiting for as long as it takes to decrypt and pass on a quarter of a megabyte.
+
+_KEEPALIVE = {
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): 1,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE): 10,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL): 5,
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT): 2,
+}
+"""tcp(7): seconds of silence, seconds between questions, and how many may go unanswered."""
 
 URL_LIMIT = 1_000_000
 """A longer request line is refused with 431 before the upgrade (recorded)."""
@@ -88,12 +98,12 @@ class Api:
         self._retries = retries
         self.impersonating = impersonating
         self._requests = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, socket_factory=_watched_socket),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
         )
         # A stream has a connection of its own, always a new one: a request that may have begun is not sent twice.
         self._streams = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, force_close=True),
+            connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=_watched_socket),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
             middlewares=[_keep_refusal],
         )
@@ -132,7 +142,10 @@ class Api:
         identity: KubeIdentity | None = None,
         tell: Tell | None = None,
     ) -> Any:
-        """Have something changed, by a patch that may arrive twice without harm; returns the JSON. Raises as `get`."""
+        """Have something changed, by a patch that may arrive twice without harm; returns the JSON.
+
+        Raises as `get`, and Refused for what is not possible as things stand (409, 422).
+        """
         data = json.dumps(body).encode()
         call = _Call(method="PATCH", url=self._url(path, ()), body=data, content_type=content_type, identity=identity)
         return await self._json(call, tell)
@@ -163,15 +176,17 @@ class Api:
                 _raise_for(refused, call.identity)
             yield response.content
 
-    async def open_stream(
+    async def open_stream(  # noqa: PLR0913 - what an exec consists of
         self,
         path: Sequence[str],
         query: Sequence[tuple[str, str]],
         protocol: str,
         identity: KubeIdentity,
         tell: Tell | None = None,
+        *,
+        patiently: bool = True,
     ) -> aiohttp.ClientWebSocketResponse:
-        """Open a WebSocket on an API path as a person; tried again only where nothing can have begun.
+        """Open a WebSocket on an API path as a person; tried again, if patiently, only where nothing can have begun.
 
         Raises Refused if the server answers otherwise than with 101, and BastionError: INVALID if the
         request is longer than a server takes, CLUSTER_UNAVAILABLE if there is no answer.
@@ -181,7 +196,10 @@ class Api:
         def attempt() -> Awaitable[aiohttp.ClientWebSocketResponse]:
             return self._believed(lambda: self._upgraded(url, protocol, identity))
 
-        return await self._retries.make(attempt, f"exec {url.path}", tell)
+        try:
+            return await (self._retries.make(attempt, f"exec {url.path}", tell) if patiently else attempt())
+        except Passing as failed:
+            raise failed.error from failed
 
     async def _upgraded(self, url: URL, protocol: str, identity: KubeIdentity) -> aiohttp.ClientWebSocketResponse:
         try:
@@ -322,6 +340,19 @@ def status_message(body: str) -> str:
         return body.strip()
 
 
+def _watched_socket(address: AddrInfoType) -> socket.socket:
+    """A socket whose peer is asked for when nothing comes: one that vanished is noticed after some 20 s.
+
+    Watches and followed logs may be silent for long, and have no pings of their own.
+    """
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    for option, value in _KEEPALIVE.items():
+        made.setsockopt(*option, value)
+    made.setblocking(False)  # noqa: FBT003 - the signature of the standard library
+    return made
+
+
 def _cannot_answer(refused: Refused) -> BastionError:
     return unavailable(f"HTTP {refused.status} {refused.message}", status=refused.status)
 
@@ -329,7 +360,7 @@ def _cannot_answer(refused: Refused) -> BastionError:
 def _raise_for(refused: Refused, identity: KubeIdentity | None) -> NoReturn:
     """Raise what an error that no other try will mend is to whoever asked."""
     match refused.status:
-        case HTTPStatus.NOT_FOUND:
+        case HTTPStatus.NOT_FOUND | HTTPStatus.CONFLICT | HTTPStatus.UNPROCESSABLE_ENTITY:
             raise refused
         case HTTPStatus.FORBIDDEN if identity is not None:
             raise BastionError(

@@ -1,6 +1,7 @@
 """Which pod and container a login leads to, and whether they can be entered now (pure); used by pods.resolve, catalog.
 
 A verdict is one of three: enter, wait because it will be better soon, or refused with the reason that kubectl shows.
+It says nothing of a container that the person may do nothing in.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bastion.errors import Code
-from bastion.podfacts import ContainerKind
+from bastion.podfacts import ContainerKind, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bastion.podfacts import ContainerFacts, PodFacts, Terminated, WorkloadFacts
+    from bastion.ports import Sees
 
 _PASSING = frozenset({"", "ContainerCreating", "PodInitializing"})
 """What a container waits for when all goes well. Any other reason is a failure that a minute rarely mends."""
@@ -25,6 +27,19 @@ _REPLACED = frozenset({"deploy", "sts", "ds"})
 
 _LONGEST = 300
 """Characters of a message of the cluster's that are repeated; an image pull can fail with pages of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seeker:
+    """Who is to be led to a pod of a workload.
+
+    person: their subject. sees: whether they may do anything at all in a container.
+    kept: the uid of the pod of that workload that they were led to before, "" if none is known.
+    """
+
+    person: str
+    sees: Sees
+    kept: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,61 +105,80 @@ def newest_first(sets: Iterable[WorkloadFacts]) -> list[WorkloadFacts]:
     return sorted(sets, key=lambda one: (one.revision, one.created, one.name), reverse=True)
 
 
-def enter(pod: PodFacts, container: str) -> Verdict:
-    """Whether a container of a pod can be entered; "" is the default one."""
-    chosen = pick_container(pod, container)
+def seen(pod: PodFacts, sees: Sees) -> Iterator[ContainerFacts]:
+    """The containers of a pod that a person may know of."""
+    return (one for one in pod.containers if sees(target_of(pod, one.name)))
+
+
+def enter(pod: PodFacts, container: str, sees: Sees) -> Verdict:
+    """Whether a container of a pod can be entered; "" is the default one.
+
+    One that the person does not see is entered whatever its state: the policy refuses it then, and nothing is told.
+    """
+    chosen = pick_container(pod, container, sees)
     if isinstance(chosen, Refuse):
         return chosen
     if pod.deleting:
         return _not_running(f"pod {pod.name} is Terminating: it is being deleted")
     if pod.phase in {"Succeeded", "Failed"}:
-        return _not_running(f"pod {pod.name}: {_completed(pod)}")
-    return Enter(pod=pod, container=chosen.name) if chosen.running else _later(pod, chosen)
+        return _not_running(f"pod {pod.name}: {_completed(pod, sees)}")
+    if chosen.running or not sees(target_of(pod, chosen.name)):
+        return Enter(pod=pod, container=chosen.name)
+    return _later(pod, chosen, sees)
 
 
-def _later(pod: PodFacts, container: ContainerFacts) -> Wait | Refuse:
+def _later(pod: PodFacts, container: ContainerFacts, sees: Sees) -> Wait | Refuse:
     """Whether a container that does not run will do so before long."""
     if container.ended is not None:
         ended = _ended(container.ended, container)
         return _not_running(f"{container.kind} {container.name} of pod {pod.name} has ended: {ended}")
     for one in (container, *_initial(pod)):
-        if one.waiting not in _PASSING:
-            return _not_running(f"{one.kind} {one.name} of pod {pod.name} {_stuck(one)}")
+        if one.waiting in _PASSING:
+            continue
+        if not sees(target_of(pod, one.name)):
+            return _not_running(f"pod {pod.name} does not start, because of a container that your roles do not reach")
+        return _not_running(f"{one.kind} {one.name} of pod {pod.name} {_stuck(one)}")
     return Wait(what=f"pod {pod.name}", reason=_clipped(pod.unscheduled or container.waiting or pod.phase or "Pending"))
 
 
-def pick_container(pod: PodFacts, container: str) -> ContainerFacts | Refuse:
+def pick_container(pod: PodFacts, container: str, sees: Sees) -> ContainerFacts | Refuse:
+    """The container that is meant, or a refusal that names those that the person sees."""
+    found = _meant(pod, container)
+    if found is not None:
+        return found
+    names = ", ".join(one.name for one in seen(pod, sees))
+    return Refuse(code=Code.TARGET_MISSING, why=f"{pod.name} has no container {container}; it has {names}")
+
+
+def _meant(pod: PodFacts, container: str) -> ContainerFacts | None:
     """The named container, else the one that the annotation names, else the first: the rule is a client's to apply.
 
     The API server refuses an exec into one of several without a name (recorded: exec-container-required).
     """
     found = pod.container(container or pod.default_container)
-    if found is not None:
-        return found
-    if not container:
-        return pod.containers[0]
-    names = ", ".join(one.name for one in pod.containers)
-    return Refuse(code=Code.TARGET_MISSING, why=f"{pod.name} has no container {container}; it has {names}")
+    return found if found is not None or container else pod.containers[0]
 
 
-def choose(family: Family, container: str, person: str) -> Verdict:
+def choose(family: Family, container: str, seeker: Seeker) -> Verdict:
     """Which pod of a workload somebody enters.
 
-    A ready one of the newest generation that has any; else one that runs; else one that is only starting is waited for.
-    Of several the same person gets the same one while it lives, and different people different ones.
+    The one that they were led to before, while it can be entered: also if it is no longer ready, or of the newest
+    generation. Else a ready one of the newest generation that has any; else one that runs; else one that is only
+    starting is waited for. Different people get different ones of several.
     """
     able = family.having(container)
     pods = list(able.pods())
     if not pods:
-        return _without_pods(family, container)
-    ready = _first(able, lambda pod: pod.ready and isinstance(enter(pod, container), Enter))
-    if ready:
-        return _entered(able, ready, container, person)
-    verdicts = {pod.uid: enter(pod, container) for pod in pods}
+        return _without_pods(family, container, seeker.sees)
+    verdicts = {pod.uid: enter(pod, container, seeker.sees) for pod in pods}
     running = _first(able, lambda pod: isinstance(verdicts[pod.uid], Enter))
+    ready = _first(able, lambda pod: pod.ready and isinstance(verdicts[pod.uid], Enter))
     if running:
-        taken = _entered(able, running, container, person)
-        return replace(taken, note=f"no pod of {family.label} is ready; taking {taken.pod.name}")
+        taken = _taken(able, running, ready or running, container, seeker)
+        if not ready:
+            return replace(taken, note=f"no pod of {family.label} is ready; taking {taken.pod.name}")
+        again = "" if taken.pod.ready else f"{taken.pod.name} of {family.label}, where you were before, is not ready"
+        return replace(taken, note=again)
     for verdict in verdicts.values():
         if isinstance(verdict, Wait):
             return Wait(what=f"a pod of {family.label}", reason=verdict.reason)
@@ -155,15 +189,15 @@ def choose(family: Family, container: str, person: str) -> Verdict:
     return _not_running(f"no pod of {family.label} can be entered (it has {len(pods)}): {refused.why}")
 
 
-def find(family: Family, container: str, person: str) -> Enter | Refuse:
+def find(family: Family, container: str, seeker: Seeker) -> Enter | Refuse:
     """Which pod of a workload somebody looks at: the one they would enter, else any, whether it runs or not."""
-    entered = choose(family, container, person)
+    entered = choose(family, container, seeker)
     if isinstance(entered, Enter):
         return entered
     able = family.having(container)
     candidates = _first(able, lambda pod: not pod.deleting) or _first(able, lambda _: True)
     if candidates:
-        return _entered(able, candidates, container, person)
+        return _taken(able, candidates, candidates, container, seeker)
     return entered if isinstance(entered, Refuse) else _not_running(f"{family.label} has no pod yet")
 
 
@@ -177,19 +211,27 @@ def _first(family: Family, fits: Callable[[PodFacts], bool]) -> Sequence[Sequenc
     return [those for pods in family.generations if (those := [pod for pod in pods if fits(pod)])]
 
 
-def _entered(family: Family, generations: Sequence[Sequence[PodFacts]], container: str, person: str) -> Enter:
-    pod = mine(generations[0], person)
-    chosen = pick_container(pod, container)
-    assert not isinstance(chosen, Refuse), "those without it were left out"
-    of_several = sum(map(len, generations)) > 1
+def _taken(
+    family: Family,
+    possible: Sequence[Sequence[PodFacts]],
+    preferred: Sequence[Sequence[PodFacts]],
+    container: str,
+    seeker: Seeker,
+) -> Enter:
+    """The pod that was kept if it is possible, else the person's own of the first of the preferred generations."""
+    kept = next((pod for pods in possible for pod in pods if pod.uid == seeker.kept), None)
+    pod = kept or mine(preferred[0], seeker.person)
+    chosen = _meant(pod, container)
+    assert chosen is not None, "those without it were left out"
+    of_several = sum(map(len, possible if kept else preferred)) > 1
     return Enter(pod=pod, container=chosen.name, chosen_from=family.label if of_several else "")
 
 
-def _without_pods(family: Family, container: str) -> Verdict:
+def _without_pods(family: Family, container: str, sees: Sees) -> Verdict:
     """There is none, or none with that container."""
     workload = family.workload
     for pod in family.pods():
-        refused = pick_container(pod, container)
+        refused = pick_container(pod, container, sees)
         assert isinstance(refused, Refuse)
         return refused
     if workload.replicas:
@@ -203,10 +245,10 @@ def _initial(pod: PodFacts) -> Iterator[ContainerFacts]:
     return (one for one in pod.containers if one.kind is ContainerKind.INIT)
 
 
-def _completed(pod: PodFacts) -> str:
+def _completed(pod: PodFacts, sees: Sees) -> str:
     """Why a pod that is over cannot be entered, as kubectl exec says it, and how it ended."""
     why = f" ({_reason(pod.reason, pod.message)})" if pod.reason or pod.message else ""
-    ends = [f"; container {one.name}: {_ended(one.ended, one)}" for one in pod.containers if one.ended is not None]
+    ends = [f"; container {one.name}: {_ended(one.ended, one)}" for one in seen(pod, sees) if one.ended is not None]
     return f"cannot exec into a container in a completed pod; current phase is {pod.phase}{why}{''.join(ends)}"
 
 

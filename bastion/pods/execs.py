@@ -26,10 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streams:
-    """Which streams of a process are wanted; output always is."""
+    """Which streams of a process are wanted; output always is. patiently: an API server that is busy is waited for."""
 
     stdin: bool
     tty: bool
+    patiently: bool = True
+
+
+MOST_SAID = 64 * 1024
+"""Bytes that a program of ours may say, on both streams."""
 
 
 class Execs:
@@ -68,16 +73,25 @@ class Execs:
             self._protocols = (second, first)
             return stream
 
-    async def run(self, target: Target, argv: tuple[str, ...], identity: KubeIdentity) -> tuple[bytes, Exited]:
+    async def run(
+        self, target: Target, argv: tuple[str, ...], identity: KubeIdentity, *, patiently: bool = True
+    ) -> tuple[bytes, Exited]:
         """Run a program of ours to its end, without input; what it said on stdout, and how it ended.
 
+        It says little; a container that has another program of that name is not listened to for longer.
         Raises BastionError (CLUSTER_*, TARGET_*).
         """
         plan = boot.Boot(argv=argv, ready=b"", framed_input=False)
-        stream = await self.open(target, lambda _: plan, identity, Streams(stdin=False, tty=False))
-        said = b""
+        stream = await self.open(target, lambda _: plan, identity, Streams(stdin=False, tty=False, patiently=patiently))
+        said, heard = b"", 0
         try:
             while not isinstance(event := await stream.next_event(), Exited):
+                heard += len(event.data)
+                if heard > MOST_SAID:
+                    raise BastionError(
+                        Code.STREAM_BROKEN,
+                        f"container {target.container} of pod {target.pod} says what our program never does",
+                    )
                 said += event.data if event.stream is Stream.STDOUT else b""
         finally:
             await stream.close()
@@ -105,7 +119,7 @@ class Execs:
         ]
         path = ("api", "v1", "namespaces", target.namespace, "pods", target.pod, "exec")
         try:
-            ws = await self._api.open_stream(path, query, protocol, identity, tell)
+            ws = await self._api.open_stream(path, query, protocol, identity, tell, patiently=streams.patiently)
         except Refused as refused:
             if refused.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN} and not refused.body:
                 raise _OtherProtocolError(refused) from refused

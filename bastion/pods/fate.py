@@ -49,7 +49,7 @@ def is_doubtful(now: PodFacts | None) -> bool:
     The cluster finds that out after some 50 s and sets the pod's Ready condition alone; nobody is left to tell of its
     containers.
     """
-    if now is None or now.phase != "Running" or now.ready:
+    if now is None or now.phase != "Running" or now.ready or now.gated:
         return False
     return all(one.ready for one in now.containers if one.kind is ContainerKind.REGULAR)
 

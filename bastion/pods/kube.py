@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,13 @@ from bastion.pods.watchman import Watchman
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from bastion.model import ExecRequest, Reaped, Resolved, Target, TargetLogin
+    from bastion.model import Beside, ExecRequest, Reaped, Resolved, Target, TargetLogin
     from bastion.podfacts import PodFacts
     from bastion.pods.api import Api
     from bastion.pods.boot import Boot
     from bastion.pods.catalog import Catalog
     from bastion.pods.stream import WebSocketExec
-    from bastion.ports import Tell
+    from bastion.ports import Sees, Tell
 
 REAPER = KubeIdentity(user="bastion:reaper")
 """Who ends what is left: not the person, whose rights may be what has just ended."""
@@ -39,14 +40,14 @@ SIGNAL_WITHIN_S = 10.0
 WHY_BROKEN_WITHIN_S = 3.0
 """How long a person whose stream broke waits to hear why: an API server that is lost too says nothing."""
 
-WHY_KILLED_WITHIN_S = 2.0
-"""The same for a process that was killed, which may have been its own doing."""
+WHY_KILLED_WITHIN_S = 5.0
+"""The same for a process that was killed, which may have been its own doing; a node takes some seconds to tell."""
 
 KILLED = {128 + 9, 128 + 15}
 """Exit codes that a process gets when its container is taken away."""
 
-UNANSWERED_S = 10.0
-"""Input that nothing came back for so long is reason to ask after the pod's node."""
+UNANSWERED_S = 5.0
+"""What was typed and nothing came back for, for so long, is reason to ask after the pod's node."""
 
 GRACE_S = 3.0
 """How long a stream may take to end by itself once its container has ended: what it still says is wanted."""
@@ -63,13 +64,13 @@ class KubePods:
         self._debugging = Debugging(api)
         self._reaper = reaper.Reaper(self._look_for)
 
-    async def resolve(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
+    async def resolve(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
         """Find the container a login means, and wait for one that starts. Raises BastionError (TARGET_*, CLUSTER_*)."""
-        return await self._resolver.resolve(login, person=person, tell=tell)
+        return await self._resolver.resolve(login, person=person, sees=sees, tell=tell)
 
-    async def find(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
+    async def find(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
         """Find the container a login means, whether it runs or not. Raises BastionError (TARGET_*, CLUSTER_*)."""
-        return await self._resolver.find(login, person=person, tell=tell)
+        return await self._resolver.find(login, person=person, sees=sees, tell=tell)
 
     async def review(self, target: Target, identity: KubeIdentity, tell: Tell) -> str:
         """Ask RBAC whether the identity may exec there; returns its reason. Raises BastionError (CLUSTER_*)."""
@@ -105,7 +106,7 @@ class KubePods:
                 await ending
             await stream.close()
 
-    async def debug(self, target: Target, image: str, identity: KubeIdentity, tell: Tell) -> Target:
+    async def debug(self, target: Target, image: str, identity: KubeIdentity, tell: Tell) -> Beside:
         """A container with a shell beside a target without. Raises BastionError (NOT_STARTED, TARGET_*, CLUSTER_*)."""
         return await self._debugging.container(target, image, identity, tell)
 
@@ -124,7 +125,9 @@ class KubePods:
 
     async def _look_for(self, target: Target, markers: tuple[str, ...], lingering: bool) -> list[Reaped]:  # noqa: FBT001 - as Reaper calls it
         async with asyncio.timeout(REAP_WITHIN_S):
-            said, end = await self._execs.run(target, reaper.argv(markers, lingering=lingering), REAPER)
+            # The API server's audit log can name one session.
+            identity = replace(REAPER, session=markers[0]) if len(markers) == 1 else REAPER
+            said, end = await self._execs.run(target, reaper.argv(markers, lingering=lingering), identity)
         reaped = reaper.answers(said, markers)
         if reaped is not None:
             return reaped
@@ -133,6 +136,8 @@ class KubePods:
         raise BastionError(Code.STREAM_BROKEN, "what the session left could not be looked for", detail=end.message)
 
     async def _signalled(self, target: Target, marker: str, identity: KubeIdentity, name: str) -> str:
+        if name in signals.IGNORED:
+            return ""
         if name not in signals.NAMES:
             return f"signal {name} is not known here"
         try:
@@ -218,7 +223,7 @@ class KubePods:
 
     async def _knock(self, target: Target) -> None:
         """Have the pod's node start something that ends at once. Raises BastionError (CLUSTER_*, TARGET_*)."""
-        await self._execs.run(target, ("sh", "-c", ":"), REAPER)
+        await self._execs.run(target, ("sh", "-c", ":"), REAPER, patiently=False)
 
 
 async def _unsent(again: asyncio.Task[PodFacts]) -> None:

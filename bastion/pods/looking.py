@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,7 +16,9 @@ from bastion.podfacts import pod_facts
 from bastion.pods import kinds
 from bastion.pods.api import Refused
 from bastion.pods.catalog import EVERYWHERE
+from bastion.pods.following import CUT, Followed
 from bastion.pods.listwatch import PAGE, Freshness
+from bastion.pods.stream import broken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -47,6 +50,7 @@ class KubeLooking:
         if all(self._catalog.freshness(kinds.POD, scope) is Freshness.FRESH for scope in self._scopes):
             found = self._catalog.pods()
         else:
+            tell("the list of pods is out of date; asking the API server")
             paths = [kinds.path(kinds.POD, scope) for scope in self._scopes]
             found = [pod_facts(item) for path in paths for item in await self._all(path, tell=tell)]
         return sorted(found, key=lambda pod: (pod.namespace, pod.name))
@@ -92,16 +96,22 @@ class KubeLooking:
         return usage
 
     @asynccontextmanager
-    async def logs(self, target: Target, options: LogOptions, identity: KubeIdentity) -> AsyncIterator[_Log]:
-        """The container's log; entering returns once it can be read. Raises BastionError (TARGET_*, CLUSTER_*)."""
+    async def logs(self, target: Target, options: LogOptions, identity: KubeIdentity) -> AsyncIterator[_Log | Followed]:
+        """The container's log; entering returns once it can be read. Raises BastionError (TARGET_*, CLUSTER_*).
+
+        One that is followed says why it ended; that of an earlier run was over before.
+        """
         try:
             async with self._api.streaming(
                 *_path(target), "log", query=_query(target, options), identity=identity
             ) as log:
                 # After it was opened: the pod of that name was this one then too. As the bastion: the person may
                 # read logs without any right to the pod itself.
-                await self._same(target)
-                yield _Log(log)
+                pod = await self._now(target)
+                if pod is None or pod.uid != target.pod_uid:
+                    raise _gone(target)
+                follow = options.follow and not options.previous
+                yield Followed(_Log(log), pod, target.container, partial(self._now, target)) if follow else _Log(log)
         except Refused as refused:
             if refused.status == HTTPStatus.BAD_REQUEST:  # it waits to start, or there was no run before this one
                 raise BastionError(Code.TARGET_NOT_RUNNING, refused.message) from refused
@@ -109,10 +119,12 @@ class KubeLooking:
         except BastionError as error:
             _denied(error, target, "get pods/log")
 
-    async def _same(self, target: Target) -> None:
-        pod = await self._api.get(*_path(target))
-        if pod["metadata"]["uid"] != target.pod_uid:
-            raise _gone(target)
+    async def _now(self, target: Target) -> PodFacts | None:
+        """The pod of that name as the API server has it, as the bastion sees it; None if there is none."""
+        try:
+            return pod_facts(await self._api.get(*_path(target)))
+        except Refused:
+            return None
 
     async def _all(
         self,
@@ -130,7 +142,7 @@ class KubeLooking:
                 answer = await self._api.get(*path, query=page, identity=identity, tell=tell)
             except Refused:  # a namespace that is not there has nothing in it
                 return found
-            found += answer["items"]
+            found += answer["items"] or ()
             more = answer["metadata"].get("continue") or ""
             if not more:
                 return found
@@ -149,7 +161,7 @@ class _Log:
         try:
             data = await self._source.read(PIECE)
         except (aiohttp.ClientError, OSError) as error:
-            return Exited(255, Outcome.BROKEN, f"the log broke off ({type(error).__name__} {error})")
+            return broken(f"{CUT} ({type(error).__name__} {error})")
         return Output(Stream.STDOUT, data) if data else Exited(0, Outcome.EXITED)
 
     async def send(self, event: ClientEvent) -> None:

@@ -9,7 +9,7 @@ from bastion.errors import BastionError, Code
 from bastion.podfacts import PodFacts, WorkloadFacts, pod_facts, workload_facts
 from bastion.pods import kinds
 from bastion.pods.api import Refused
-from bastion.pods.choice import newest_first
+from bastion.pods.choice import newest_first, seen
 from bastion.pods.listwatch import PAGE, Freshness
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bastion.pods.api import Api
     from bastion.pods.catalog import Catalog
-    from bastion.ports import Tell
+    from bastion.ports import Sees, Tell
 
     Object = Mapping[str, Any]
     """What the API serves, as its JSON."""
@@ -149,6 +149,47 @@ class Direct:
             more = page["metadata"].get("continue") or ""
             if not more:
                 return listed
+
+
+class Seen:
+    """Shows of what another looks up only what a person may know of; made for one question of one person.
+
+    A pod in none of whose containers they may do anything is as one that is not there. So is a workload that has pods,
+    but none that they see. Its methods raise what those of the other do.
+    """
+
+    def __init__(self, look: Lookup, sees: Sees) -> None:
+        self._look = look
+        self._sees = sees
+        self._generations: dict[str, tuple[tuple[PodFacts, ...], ...]] = {}  # by the workload's uid
+        self.has_withheld = False
+        """Whether something was found that the person is not told of."""
+
+    async def pod(self, namespace: str, name: str) -> PodFacts | None:
+        """The pod of that name."""
+        found = await self._look.pod(namespace, name)
+        return found if found is not None and self._is_seen(found) else None
+
+    async def workloads(self, wanted: Sequence[str], namespace: str, name: str) -> list[WorkloadFacts]:
+        """The workloads of that name, of some kinds."""
+        found = await self._look.workloads(wanted, namespace, name)
+        return [workload for workload in found if await self._is_known(workload)]
+
+    async def generations(self, workload: WorkloadFacts) -> tuple[tuple[PodFacts, ...], ...]:
+        """The pods of a workload that `workloads` found; of a Deployment by ReplicaSet, the newest first."""
+        return self._generations[workload.uid]
+
+    async def _is_known(self, workload: WorkloadFacts) -> bool:
+        """Whether a workload has a pod that is seen, or no pod at all; keeps what was seen for `generations`."""
+        all_of_it = await self._look.generations(workload)
+        shown = tuple(tuple(filter(self._is_seen, pods)) for pods in all_of_it)
+        self._generations[workload.uid] = shown
+        return any(shown) or not any(all_of_it)
+
+    def _is_seen(self, pod: PodFacts) -> bool:
+        is_seen = any(seen(pod, self._sees))
+        self.has_withheld |= not is_seen
+        return is_seen
 
 
 def selector(wanted: Object) -> str:

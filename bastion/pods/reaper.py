@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bastion.errors import BastionError, Code
 from bastion.model import Reaped
-from bastion.pods.markers import FIND, LEADER, NO_PROC, VARIABLE
+from bastion.pods.markers import FIND, NO_PROC
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,54 +30,58 @@ GATHER_S = 0.25
 MOST_AT_ONCE = 100
 """Markers that one exec looks for."""
 
-# $1 "lingering" or "", then markers; they hold no blanks, being session ids.
+# $1 "lingering" or "", then markers. All of /proc is gone through once before each signal and once at the end, for
+# children made meanwhile; in between only what was found is looked at. The second KILL is for
+# what was made until its maker was dead. There are at most 40 such rounds, or 12 of a second where sleep knows no
+# fractions.
 # Of what is found, `others` are processes of another user beside them, which can be neither read nor ended.
 # With lingering, those that left the session's own process session (setsid) are not touched, and nobody is killed.
 _SCRIPT = (
     FIND
-    + f"""
+    + """
 lingering=$1
 shift
-stat() {{ state= ppid= sid=; IFS= read -r line 2>/dev/null <"/proc/$1/stat" || return 1
-  line=${{line##*) }}; set -- $line; state=$1 ppid=$2 sid=$4; }}
-variable() {{ {{ tr '\\0' '\\n' <"/proc/$1/environ" | while IFS= read -r v; do
-  case $v in {LEADER}=*) echo "${{v#*=}}"; break ;; esac; done; }} 2>/dev/null; }}
-ours() {{ for p in $(pids "$@"); do
-  stat "$p" || continue
-  [ "$state" != Z ] || continue
-  [ -z "$lingering" ] || [ "$sid" = "$(variable "$p")" ] || continue
-  echo "$p"; done; }}
-count() {{ n=0; for p in $(pids -e "{VARIABLE}=$1"); do n=$((n+1)); done; echo $n; }}
-all=
-for m; do all="$all -e {VARIABLE}=$m"; done
-before= others=0
-found=$(pids $all)
-if [ -n "$found" ]; then
-  for m; do before="$before$(count "$m") "; done
-  family=" "
-  for p in $found; do stat "$p" && family="$family$p $sid "; done
-  for e in /proc/[0-9]*/environ; do
-    [ -r "$e" ] && continue
-    e=${{e#/proc/}}
-    stat "${{e%/environ}}" || continue
-    case $family in *" $ppid "*|*" $sid "*) others=$((others+1)) ;; esac
-  done
-fi
-signals="HUP TERM KILL"
+wanted=
+for m; do wanted="$wanted$m$end"; done
+ours() { if [ -n "$lingering" ]; then set -- $inside; else set -- $here; fi; for p; do printf ' %s' "${p%%:*}"; done; }
+dirs() { for p in $known; do printf ' %s' "/proc/${p%%:*}"; done; }
+count() { n=0; for p in $2; do [ "${p#*:}" != "$1" ] || n=$((n+1)); done; }
+others() {
+  n=0
+  set -f
+  IFS=$end
+  set -- $said
+  IFS=$blanks
+  set +f
+  for line; do
+    case $line in [0-9]*) stat "$line" ;; *) continue ;; esac
+    [ ! -r "/proc/$pid/environ" ] && [ -e "/proc/$pid/environ" ] || continue
+    case $family in *" $ppid "*|*" $sid "*) n=$((n+1)) ;; esac
+  done; }
+n=0
+look /proc/[0-9]*
+[ "$here" = ' ' ] || others
+beside=$n
+if sleep 0.1 2>/dev/null; then nap=0.1 rounds='1 2 3 4 5 6 7 8 9 10'; else nap=1 rounds='1 2 3'; fi
+signals='HUP TERM KILL KILL'
 [ -z "$lingering" ] || signals=HUP
 for signal in $signals; do
-  found=$(ours $all)
+  found=$(ours)
   [ -n "$found" ] || break
   kill -$signal $found 2>/dev/null
   kill -CONT $found 2>/dev/null
-  for i in 1 2 3 4 5 6 7 8 9 10; do
-    [ -n "$(ours $all)" ] || break
-    sleep 0.1 2>/dev/null || sleep 1
+  for i in $rounds; do
+    look $(dirs)
+    [ -n "$(ours)" ] || break
+    sleep $nap
   done
+  look /proc/[0-9]*
 done
 for m; do
-  if [ -n "$before" ]; then echo "reaped ${{before%% *}} left $(count "$m") others $others"; before=${{before#* }}
-  else echo "reaped 0 left 0 others 0"; fi
+  count "$m" "$known"
+  found=$n
+  count "$m" "$here"
+  echo "reaped $found left $n others $beside"
 done
 """
 )

@@ -1,7 +1,8 @@
 """From a login to one container of one running pod; used by pods.kube.
 
 A pod's name wins; else it is the one workload of that name. What the catalogue knows is taken where it is fresh; what
-it does not have, or cannot be relied on for, is asked of the API server. The rules of choosing are in choice.py.
+it does not have, or cannot be relied on for, is asked of the API server. What the person may do nothing with is as
+what is not there, in words and in time. The rules of choosing are in choice.py.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,19 +18,22 @@ from bastion.errors import BastionError, Code
 from bastion.model import Resolved, TargetLogin
 from bastion.podfacts import PodFacts, target_of
 from bastion.pods import choice, kinds
-from bastion.pods.choice import Enter, Family, Refuse, Wait
-from bastion.pods.lookup import Direct, Lookup, NotKnownError, Remembered
+from bastion.pods.choice import Enter, Family, Refuse, Seeker, Wait
+from bastion.pods.lookup import Direct, Lookup, NotKnownError, Remembered, Seen
 
 if TYPE_CHECKING:
     from bastion.pods.api import Api
     from bastion.pods.catalog import Catalog
-    from bastion.ports import Tell
+    from bastion.ports import Sees, Tell
 
 PATIENCE_S = 60.0
 """How long a pod that is only starting is waited for."""
 
 POLL_S = 2.0
 """How often it is looked up where the catalogue cannot tell of a change."""
+
+STAYS = 10_000
+"""How many times it is remembered to which pod of a workload somebody was led; those of the longest ago are dropped."""
 
 _ORDINAL = re.compile(r"(.+)-(?:0|[1-9][0-9]*)", re.ASCII)
 """A pod of a StatefulSet: its name, and its number from 0."""
@@ -48,6 +53,30 @@ class _Answer:
     stale: bool
 
 
+class _Stays:
+    """Which pod of a workload each person was led to last: whose own pod it is changes as a workload is scaled up."""
+
+    def __init__(self) -> None:
+        self._pods = OrderedDict[tuple[str, str], str]()  # by person and the workload's uid: the pod's uid
+
+    def seeker(self, person: str, sees: Sees, meant: _Meant) -> Seeker:
+        """A person, with the pod of what they mean that they were led to before."""
+        kept = self._pods.get((person, meant.workload.uid), "") if isinstance(meant, Family) else ""
+        return Seeker(person=person, sees=sees, kept=kept)
+
+    def led(self, seeker: Seeker, meant: _Meant, entered: Enter, container: str) -> None:
+        """Remember where somebody was led, unless only because their own pod has no container of that name."""
+        if not isinstance(meant, Family):
+            return
+        key = (seeker.person, meant.workload.uid)
+        is_aside = any(pod.uid == seeker.kept and not pod.container(container) for pod in meant.pods())
+        if not (container and is_aside):
+            self._pods[key] = entered.pod.uid
+        self._pods.move_to_end(key)
+        if len(self._pods) > STAYS:
+            self._pods.popitem(last=False)
+
+
 class Resolver:
     """Looks names up, as the bastion itself."""
 
@@ -55,22 +84,27 @@ class Resolver:
         self._api = api
         self._catalog = catalog
         self._patience_s = patience_s
+        self._stays = _Stays()
 
-    async def resolve(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
+    async def resolve(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
         """Find the container a login means, and wait a while for one that is only starting.
 
         person: their subject; one person is led to the same pod of several while it lives.
+        sees: whether they may do anything at all in a container. Of a pod where they may not, nothing is told; a
+        container where they may not is returned if it is meant, at once and whatever its state, for them to be refused.
         tell: shows a passing line to a person who waits. Raises BastionError (TARGET_*, CLUSTER_*).
         """
         loop = asyncio.get_running_loop()
         deadline, told = 0.0, ""
         while True:
-            answer = await self._meant(login, tell)
-            verdict = _verdict(answer.meant, login.container, person)
+            answer = await self._meant(login, sees, tell)
+            seeker = self._stays.seeker(person, sees, answer.meant)
+            verdict = _verdict(answer.meant, login.container, seeker)
             match verdict:
                 case Enter(note=note):
                     if note:
                         tell(note)
+                    self._stays.led(seeker, answer.meant, verdict, login.container)
                     return _resolved(verdict, stale=answer.stale)
                 case Refuse(code=code, why=why):
                     raise BastionError(code, why)
@@ -85,13 +119,18 @@ class Resolver:
                     # What the catalogue does not have, or not yet, may change without a word from it.
                     await self._change(min(deadline, loop.time() + POLL_S) if answer.direct else deadline)
 
-    async def find(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
-        """Find the container a login means, whether it runs or not. Raises BastionError (TARGET_*, CLUSTER_*)."""
-        answer = await self._meant(login, tell)
-        match _found(answer.meant, login.container, person):
+    async def find(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
+        """Find the container a login means, whether it runs or not; the arguments are those of `resolve`.
+
+        Raises BastionError (TARGET_*, CLUSTER_*).
+        """
+        answer = await self._meant(login, sees, tell)
+        seeker = self._stays.seeker(person, sees, answer.meant)
+        match _found(answer.meant, login.container, seeker):
             case Refuse(code=code, why=why):
                 raise BastionError(code, why)
             case found:
+                self._stays.led(seeker, answer.meant, found, login.container)
                 return _resolved(found, stale=answer.stale)
 
     async def _change(self, at_last: float) -> None:
@@ -100,7 +139,7 @@ class Resolver:
             async with asyncio.timeout_at(at_last):
                 await self._catalog.wait_changed()
 
-    async def _meant(self, login: TargetLogin, tell: Tell) -> _Answer:
+    async def _meant(self, login: TargetLogin, sees: Sees, tell: Tell) -> _Answer:
         """The pod or workload that a login names. Raises BastionError (TARGET_MISSING, TARGET_AMBIGUOUS, CLUSTER_*)."""
         if not self._catalog.covers(login.namespace):
             raise BastionError(
@@ -108,15 +147,16 @@ class Resolver:
             )
         stale = False
         try:
-            known = await _meaning(login, Remembered(self._catalog))
+            known = await _meaning(login, Seen(Remembered(self._catalog), sees))
         except NotKnownError as error:
             known, stale = None, error.is_behind
         if known is not None:
             return _Answer(meant=known, direct=False, stale=False)
         direct = Direct(self._api, tell)
-        found = await _meaning(login, direct)
+        shown = Seen(direct, sees)
+        found = await _meaning(login, shown)
         if found is None:
-            await _missing(login, direct)
+            await _missing(login, direct, has_withheld=shown.has_withheld)
         return _Answer(meant=found, direct=True, stale=stale)
 
 
@@ -152,7 +192,8 @@ async def _numbered(login: TargetLogin, name: str, look: Lookup) -> PodFacts | N
     raise BastionError(Code.TARGET_MISSING, f"sts/{name} has no pod {login.name} now; its pods: {names}")
 
 
-async def _missing(login: TargetLogin, direct: Direct) -> NoReturn:
+async def _missing(login: TargetLogin, direct: Direct, *, has_withheld: bool) -> NoReturn:
+    """Say that there is nothing of that name, in the same words whether there is not or it is withheld."""
     if not await direct.has_namespace(login.namespace):
         raise BastionError(
             Code.TARGET_MISSING,
@@ -160,17 +201,23 @@ async def _missing(login: TargetLogin, direct: Direct) -> NoReturn:
             " (without one, ssh sends your local user name)",
         )
     what = f"{login.kind}/{login.name}" if login.kind else f"pod or workload {login.name}"
-    raise BastionError(Code.TARGET_MISSING, f"there is no {what} in namespace {login.namespace}")
+    raise BastionError(
+        Code.TARGET_MISSING,
+        f"there is no {what} in namespace {login.namespace}, or your roles do not reach it",
+        detail="it is there, but no role of this person's reaches it" if has_withheld else "it is not there",
+    )
 
 
-def _verdict(meant: _Meant, container: str, person: str) -> choice.Verdict:
-    return choice.enter(meant, container) if isinstance(meant, PodFacts) else choice.choose(meant, container, person)
-
-
-def _found(meant: _Meant, container: str, person: str) -> Enter | Refuse:
+def _verdict(meant: _Meant, container: str, seeker: Seeker) -> choice.Verdict:
     if isinstance(meant, Family):
-        return choice.find(meant, container, person)
-    chosen = choice.pick_container(meant, container)
+        return choice.choose(meant, container, seeker)
+    return choice.enter(meant, container, seeker.sees)
+
+
+def _found(meant: _Meant, container: str, seeker: Seeker) -> Enter | Refuse:
+    if isinstance(meant, Family):
+        return choice.find(meant, container, seeker)
+    chosen = choice.pick_container(meant, container, seeker.sees)
     return chosen if isinstance(chosen, Refuse) else Enter(pod=meant, container=chosen.name)
 
 

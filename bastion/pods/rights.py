@@ -57,7 +57,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a SelfSubjectAccessReview asks. place: EVERYWHERE is all namespaces, or what has none."""
+    """What an access review asks. place: EVERYWHERE is all namespaces, or what has none."""
 
     verb: str
     resource: str
@@ -83,10 +83,16 @@ _LOOKUP = (
     Rule(
         reason="to find the pods of a workload",
         group="apps",
-        resources=("deployments", "replicasets", "statefulsets", "daemonsets"),
+        resources=("deployments", "statefulsets", "daemonsets"),
         verbs=_READ,
     ),
     Rule(reason="and those of a Job", group="batch", resources=("jobs",), verbs=_READ),
+    Rule(
+        reason="and those of a Deployment, which its ReplicaSets make",
+        group="apps",
+        resources=("replicasets",),
+        verbs=("list", "watch"),
+    ),
 )
 _NAMESPACES = Rule(
     reason="to tell a wrong namespace from a wrong pod's name", resources=("namespaces",), verbs=("get",)
@@ -135,6 +141,28 @@ _FOR: Mapping[Action, tuple[Rule, ...]] = {
 }
 """What whoever carries out an action needs."""
 
+_NEVER = (
+    ("", "secrets", "", _READ),
+    ("", "pods", "attach", _CALLED),
+    ("", "pods", "", ("create", "delete")),
+    *(("apps", kind, "", ("create",)) for kind in ("deployments", "replicasets", "statefulsets", "daemonsets")),
+    *(("batch", kind, "", ("create",)) for kind in ("jobs", "cronjobs")),
+    ("", "serviceaccounts", "", ("impersonate",)),
+    ("", "serviceaccounts", "token", ("create",)),
+    (_RBAC, "roles", "", ("escalate", "bind")),
+)
+"""What is in no set, as API group, resource, subresource and verbs."""
+
+_ONLY_AS_PEOPLE = (
+    ("", "pods", "exec", _CALLED),
+    ("", "pods", "portforward", _CALLED),
+    ("", "pods", "ephemeralcontainers", ("patch", "update")),
+)
+"""The same where people act in their own name: what the bastion does as them, and never as itself."""
+
+_CLUSTERS_OWN = ("admin", "kube-controller-manager", "kube-scheduler")
+"""Users (system:…) that can do, or have others do, anything."""
+
 _STARTING = frozenset(action for action, rules in _FOR.items() if _EXEC in rules)
 
 
@@ -163,8 +191,8 @@ def needed(mode: str, policy: Policy, namespaces: Sequence[str] = (), *, account
     return (*grants, *(_people(policy, namespaces, account) if mode == IMPERSONATE else ()))
 
 
-def questions(grants: Iterable[Grant]) -> tuple[Question, ...]:
-    """What the ServiceAccount has to be allowed, one by one, as it can ask for itself."""
+def questions(grant: Grant) -> tuple[Question, ...]:
+    """What the subject of a grant has to be allowed, one by one, as a review can ask for it."""
     return tuple(
         Question(
             verb=verb,
@@ -174,8 +202,6 @@ def questions(grants: Iterable[Grant]) -> tuple[Question, ...]:
             name=name,
             place=grant.place,
         )
-        for grant in grants
-        if grant.kind == "ServiceAccount"
         for rule in grant.rules
         for resource in rule.resources
         for verb in rule.verbs
@@ -183,29 +209,30 @@ def questions(grants: Iterable[Grant]) -> tuple[Question, ...]:
     )
 
 
-def forbidden(mode: str, namespaces: Sequence[str] = ()) -> tuple[Question, ...]:
+def is_anybody(grants: Iterable[Grant]) -> bool:
+    """Whether they let the bastion act as any user, because the policy binds groups of people."""
+    return any(rule.resources == ("users",) and not rule.names for grant in grants for rule in grant.rules)
+
+
+def forbidden(mode: str, namespaces: Sequence[str] = (), *, anybody: bool = False) -> tuple[Question, ...]:
     """What the ServiceAccount must not be allowed: each would be a way around the policy and the record.
 
     namespaces: where to ask too, beside the whole cluster.
+    anybody: it acts as any user, of need (`is_anybody`), so the cluster's own users are not asked about.
     """
-    inside = [
-        *(("", "secrets", "", verb) for verb in _READ),
-        *(("", "pods", "attach", verb) for verb in _CALLED),
-        ("", "pods", "", "create"),
-        ("", "serviceaccounts", "", "impersonate"),
-        ("", "serviceaccounts", "token", "create"),
-        *((_RBAC, "roles", "", verb) for verb in ("escalate", "bind")),
-        *(("", "pods", "exec", verb) for verb in _CALLED if mode == IMPERSONATE),
-    ]
+    users = () if anybody else _CLUSTERS_OWN
+    inside = (*_NEVER, *(_ONLY_AS_PEOPLE if mode == IMPERSONATE else ()))
     return (
         Question(verb="*", group="*", resource="*"),
         *(Question(verb=verb, resource="nodes", subresource="proxy") for verb in _CALLED),
         *(Question(verb=verb, group=_RBAC, resource="clusterroles") for verb in ("escalate", "bind")),
         *(Question(verb="impersonate", resource="groups", name=f"system:{name}") for name in ("masters", "nodes")),
+        *(Question(verb="impersonate", resource="users", name=f"system:{name}") for name in users),
         *(
             Question(verb=verb, group=group, resource=resource, subresource=subresource, place=place)
             for place in (EVERYWHERE, *namespaces)
-            for group, resource, subresource, verb in inside
+            for group, resource, subresource, verbs in inside
+            for verb in verbs
         ),
     )
 

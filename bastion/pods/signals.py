@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import re
 
-from bastion.pods.markers import FIND, NO_PROC, VARIABLE
+from bastion.pods.markers import FIND, NO_PROC
 
 NAMES = frozenset(
     {
         *("ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2"),
-        *("CONT", "STOP", "TSTP", "WINCH"),
+        *("CONT", "STOP", "TSTP"),
     }
 )
-"""Those of RFC 4254 section 6.10, and four that clients send beside them."""
+"""Those of RFC 4254 section 6.10, and three that clients send beside them."""
+
+IGNORED = frozenset({"WINCH"})
+"""A new size of the terminal tells the process by itself."""
 
 _SCRIPT = (
     FIND
-    + f"""
-found=$(pids -e "{VARIABLE}=$1")
+    + """
+wanted=$1
+look /proc/[0-9]*
 n=0
-for p in $found; do kill -s "$2" "$p" 2>/dev/null && n=$((n+1)); done
+for p in $here; do kill -s "$2" "${p%%:*}" 2>/dev/null && n=$((n+1)); done
 echo "signalled $n"
 """
 )

@@ -43,6 +43,11 @@ SILENCE_S = 20.0
 MOST_UNANSWERED = 7
 """What TCP may send again, each time after twice as long, until the peer counts as gone: for some 25 s."""
 
+MOST_SIGNALS = 8
+"""Signals that may wait to be delivered, and complaints about them that are shown."""
+
+BETWEEN_SIGNALS_S = 0.1
+
 READY_WITHIN_S = 30.0
 """How long a container may take from the upgrade to the ready mark."""
 
@@ -91,6 +96,8 @@ class WebSocketExec:
         self._heard = self._passed = time.monotonic()
         self._asked: float | None = None  # when input was sent that nothing has followed
         self._sending = 0  # writes that wait for the pod to read
+        self._signals: deque[str] = deque()  # those that wait, the first being delivered
+        self._complaints: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._start(self._read(), "pod-read")
         self._start(self._ping(), "pod-ping")
@@ -102,7 +109,7 @@ class WebSocketExec:
 
     @property
     def unanswered_s(self) -> float:
-        """For how many seconds input has been out that nothing came back for; 0 if there is none."""
+        """For how many seconds nothing has come back for what was typed on a terminal; 0 if nothing was."""
         return time.monotonic() - self._asked if self._asked is not None else 0.0
 
     async def started(self) -> None:
@@ -121,6 +128,8 @@ class WebSocketExec:
                             break  # not our mark: somebody's sh talks first; what it says is output
                     else:
                         kept.append(event)
+                        if sum(len(one.data) for one in kept) > QUEUE_LIMIT:
+                            break  # whatever this is, it is not our sh; it is output, and waits for whoever reads it
         except TimeoutError as error:
             raise BastionError(
                 Code.NOT_STARTED, f"the container did not start the session within {READY_WITHIN_S:.0f} s"
@@ -151,6 +160,8 @@ class WebSocketExec:
         """Pass on input, its end, a size or a signal; returns when more may be sent."""
         match event:
             case Input(data=data):
+                if self._tty and self._asked is None:
+                    self._asked = time.monotonic()  # whoever types sees something; who pipes need not
                 await self._frame(b"\x00" + (boot.framed(data) if self._boot.framed_input else data))
             case InputClosed():
                 await self._close_input()
@@ -160,8 +171,8 @@ class WebSocketExec:
             case Signalled(name=name):
                 if self._tty and name in _CONTROL:
                     await self._frame(b"\x00" + _CONTROL[name])
-                else:  # another exec, for which neither input nor output waits
-                    self._start(self._signal(name), "pod-signal")
+                else:
+                    self._take_signal(name)
             case HungUp():
                 pass
 
@@ -197,11 +208,26 @@ class WebSocketExec:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 60.0)
 
-    async def _signal(self, name: str) -> None:
-        complaint = await self._around.signal(name)
-        if complaint:
-            end = "\r\n" if self._tty else "\n"
-            self._put(Stream.STDERR, f"bastion: {complaint}{end}".encode())
+    def _take_signal(self, name: str) -> None:
+        """Have a signal delivered, for which neither input nor output waits.
+
+        Each takes an exec: they are delivered one by one, and what waits already waits once. So a flood costs little.
+        """
+        if name in self._signals or len(self._signals) >= MOST_SIGNALS:
+            return
+        self._signals.append(name)
+        if len(self._signals) == 1:
+            self._start(self._deliver(), "pod-signal")
+
+    async def _deliver(self) -> None:
+        while self._signals:
+            complaint = await self._around.signal(self._signals[0])
+            self._signals.popleft()
+            if complaint and complaint not in self._complaints and len(self._complaints) < MOST_SIGNALS:
+                self._complaints.add(complaint)
+                end = "\r\n" if self._tty else "\n"
+                self._put(Stream.STDERR, f"bastion: {complaint}{end}".encode())
+            await asyncio.sleep(BETWEEN_SIGNALS_S)
 
     def end(self, reason: str) -> None:
         """Take the stream for broken, if it has not ended by itself."""
@@ -214,8 +240,6 @@ class WebSocketExec:
 
     async def _frame(self, data: bytes) -> None:
         self._passed = time.monotonic()
-        if self._asked is None:
-            self._asked = self._passed
         # A write that fails is no news of its own: the reader finds out why, and says so.
         self._sending += 1
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from bastion.errors import BastionError
@@ -22,14 +24,56 @@ if TYPE_CHECKING:
     from bastion.pods.catalog import Catalog
     from bastion.ports import Tell
 
-ASK_EVERY_S = 10.0
-"""How often a pod is asked for while the catalogue is out of date."""
+LOOK_AROUND_S = 5.0
+"""How often a session is looked after, beside what the catalogue tells."""
 
-NODE_WITHIN_S = 5.0
-"""How long a node may take to answer before it counts as lost."""
+ASK_EACH = 3
+"""In which of these rounds a pod is asked for while the catalogue is out of date."""
+
+NODE_WITHIN_S = 8.0
+"""How long a node may take to start something small before it counts as silent."""
+
+SILENT_TWICE = 2
+MOST_RARELY = 60
+"""How many chances to knock, LOOK_AROUND_S apart, are let pass at most."""
 
 LOOK_AGAIN_S = 0.5
 """A node tells the API server of a container's end a moment after the stream has ended."""
+
+
+class Knocked(Enum):
+    """What became of a knock at a node: any answer (also a refusal), the word that it is away, or nothing."""
+
+    ANSWERED = auto()
+    NODE_AWAY = auto()
+    SILENT = auto()
+
+
+class _Knocks:
+    """When to knock at a node, and what to make of it: one that is only slow must not cost anybody their session."""
+
+    def __init__(self) -> None:
+        self._silent = 0
+        self._passed = 0  # chances to knock since the last answer
+        self._rarely = 0  # how many of them to let pass
+
+    def are_due(self, *, in_doubt: bool) -> bool:
+        """Whether to knock now: at once and after silence, ever more rarely while the node answers and is in doubt."""
+        if not in_doubt:
+            self._silent = self._passed = self._rarely = 0
+            return False
+        if self._silent:
+            return True
+        self._passed += 1
+        return self._passed > self._rarely
+
+    def heard(self, knocked: Knocked, target: Target) -> str:
+        """What follows from a knock: the sentence for a lost node, or "" while it may be well."""
+        self._silent = self._silent + 1 if knocked is Knocked.SILENT else 0
+        if knocked is Knocked.ANSWERED:
+            self._passed, self._rarely = 0, min(self._rarely * 2 + 4, MOST_RARELY)
+        lost = knocked is Knocked.NODE_AWAY or self._silent >= SILENT_TWICE
+        return node_away(target) if lost else ""
 
 
 class Watchman:
@@ -63,32 +107,39 @@ class Watchman:
             bell.set()
 
         leave = self._catalog.follow(target.namespace, target.pod, seen)
+        knocks = _Knocks()
         try:
-            while True:
+            for again in itertools.count():
                 bell.clear()
                 became = ""
-                if not self._keeps_up(target) or fate.fate(begun, latest[0], target.container):
+                behind = not self._keeps_up(target) and again % ASK_EACH == 0
+                if behind or fate.fate(begun, latest[0], target.container):
                     became = await self._asked(begun, target)
-                if not became and (is_in_doubt() or fate.is_doubtful(latest[0])):
-                    became = await self.node_lost(target)
+                while not became and knocks.are_due(in_doubt=is_in_doubt() or fate.is_doubtful(latest[0])):
+                    became = knocks.heard(await self._knocked(target), target)
                 if became:
                     return became
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(ASK_EVERY_S):
+                    async with asyncio.timeout(LOOK_AROUND_S):
                         await bell.wait()
+            raise AssertionError
         finally:
             leave()
 
     async def node_lost(self, target: Target) -> str:
-        """What to say if the pod's node does not answer; "" if it does, or if nobody can tell."""
+        """What to say if the API server cannot reach the pod's node; "" if it can, or if nobody can tell."""
+        return node_away(target) if await self._knocked(target) is Knocked.NODE_AWAY else ""
+
+    async def _knocked(self, target: Target) -> Knocked:
+        """Whether the node does something small when it is asked."""
         try:
             async with asyncio.timeout(NODE_WITHIN_S):
                 await self._knock(target)
         except BastionError as error:
-            return node_away(target) if is_node_away(error.detail) else ""
+            return Knocked.NODE_AWAY if is_node_away(error.detail) else Knocked.ANSWERED
         except TimeoutError:
-            return node_away(target)
-        return ""
+            return Knocked.SILENT
+        return Knocked.ANSWERED
 
     async def why_ended(self, begun: PodFacts, target: Target, within_s: float) -> str:
         """What explains that a stream ended, as soon as the cluster knows it; "" if nothing does within that time.

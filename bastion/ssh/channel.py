@@ -39,6 +39,9 @@ MAX_VARIABLES = 64
 MAX_REFUSED_NAMES = 50
 LARGEST_SIZE = 0xFFFF
 
+SETTLE_S = 0.05
+"""What comes at once on stderr and stdout is written by clients in another order: a line taken back comes alone."""
+
 _ERASE_LINE = "\x1b[K"  # ECMA-48 EL
 
 
@@ -240,7 +243,9 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
 
     async def write(self, output: Output) -> None:
         """Send output; returns when more may be sent."""
-        self._end_waiting()
+        if self._shown_waiting:
+            self._end_waiting()
+            await asyncio.sleep(SETTLE_S)
         self._send(output.data, output.stream)
         await self._writable.wait()
 

@@ -180,8 +180,10 @@ class Asked(Api):
         protocol: str,
         identity: KubeIdentity,
         tell: Tell | None = None,
+        *,
+        patiently: bool = True,
     ) -> aiohttp.ClientWebSocketResponse:
-        del protocol, identity, tell
+        del protocol, identity, tell, patiently
         self.url = self._url(path, query)
         raise Refused(404, b"{}")
 

@@ -54,6 +54,8 @@ async def test_a09_only_what_is_on_the_list_arrives_and_the_rest_is_recorded_by_
     session, before = await asyncio.to_thread(sessions_of, bastion, asked, plain)
     assert found.pop("BASTION_SESSION") == session["id"]
     assert usual.pop("BASTION_SESSION") == before["id"]
+    assert found.pop("BASTION_SESSION_LEADER").isdigit()
+    usual.pop("BASTION_SESSION_LEADER")
     assert found == usual | {"LC_MESSAGES": "C"}
     assert session["refused_env"] == [*HOSTILE, "LANG", "LC_ALL", "\\xff\\xfe", ""]
 

@@ -93,11 +93,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def account(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kubeconfig of a ServiceAccount that has just what is printed for the policy."""
+    """The kubeconfig of a ServiceAccount that has just what is printed for the policy, and so have the others in it."""
     folder = tmp_path_factory.mktemp("account")
     grants = rights.needed(rights.IMPERSONATE, policyfile.parse(POLICY.encode(), "policy"), account="doctor")
 
     environment = {"KUBECONFIG": str(cluster.kubeconfig), "HOME": str(folder), "PATH": os.environ["PATH"]}
+    delete = ["kubectl", "delete", "clusterrolebinding", "bastion:reaper"]
+    subprocess.run(delete, env=environment, timeout=LIMIT, check=True)
     for objects in (NAMESPACE, manifests.manifests(grants, ("doctor", "doctor"))):
         command = ["kubectl", "apply", "--validate=false", "-f", "-"]
         subprocess.run(command, input=objects, env=environment, text=True, timeout=LIMIT, check=True)
@@ -134,6 +136,9 @@ class TestAgainstACluster:
         assert {said[name]["outcome"] for name in ("tls", "database", "migrations", "policy")} == {"ok"}
         rights_said = {check["message"] for check in of(checks, "rights")}
         assert {"may watch pods", "may impersonate users bastion:alice"} <= rights_said
+        assert {"bastion:reaper may create pods/exec in default", "bastion:keeper may get pods/log in default"} <= (
+            rights_said
+        )
         assert {"may not get secrets, and should not", "may not do anything, and should not"} <= rights_said
 
     def test_it_says_first_which_file_each_key_is_from_and_never_a_secret(self, doctor: Doctor, account: Path) -> None:
@@ -155,6 +160,9 @@ class TestAgainstACluster:
             "message": "may impersonate groups system:masters, which is a way around the policy",
             "advice": "take it away",
         } in checks
+        failed = {check["message"].partition(",")[0] for check in of(checks, "rights") if check["outcome"] == "failed"}
+        assert {"may delete pods", "may create deployments.apps", "may patch pods/ephemeralcontainers"} <= failed
+        assert "may impersonate users system:kube-controller-manager" in failed
         assert of(checks, "exec")[0]["outcome"] == "warning"
         assert "--pod NAMESPACE/NAME" in of(checks, "exec")[0]["advice"]
 
@@ -167,6 +175,56 @@ class TestAgainstACluster:
         assert [check["message"] for check in checks if check["outcome"] == "failed"] == [
             "may not impersonate groups bastion:stranger"
         ]
+
+    def test_what_the_reaper_and_people_s_groups_lack_is_told(
+        self, doctor: Doctor, account: Path, tmp_path: Path
+    ) -> None:
+        policy = tmp_path / "policy.yaml"
+        policy.write_text(POLICY.replace("[default]", "[default, shop]"))
+
+        checks = doctor.checks("--kubeconfig", str(account), "--policy", str(policy), status=1)
+
+        failed, warned = (
+            {check["message"]: check["advice"] for check in of(checks, "rights") if check["outcome"] == outcome}
+            for outcome in ("failed", "warning")
+        )
+        assert set(failed) == {f"bastion:reaper may not {verb} pods/exec in shop" for verb in ("get", "create")}
+        assert set(failed.values()) == {
+            "what sessions leave behind would run on in their pods; grant what `bastion doctor --rbac` prints"
+        }
+        wanted = ("get pods/exec", "create pods/exec", "get pods/log")
+        assert set(warned) == {f"bastion:keeper may not {what} in shop" for what in wanted}
+        assert set(warned.values()) == {
+            "its people are refused what the policy allows; grant what `bastion doctor --rbac` prints"
+        }
+
+    def test_what_the_reaper_may_in_some_namespaces_is_not_everywhere(
+        self, doctor: Doctor, account: Path, tmp_path: Path
+    ) -> None:
+        policy = tmp_path / "policy.yaml"
+        policy.write_text(POLICY.replace("[default]", '["*"]'))
+        flags = ("--kubeconfig", str(account), "--policy", str(policy))
+
+        everywhere = of(doctor.checks(*flags, status=1), "rights")
+        limited = of(doctor.checks(*flags, "--namespace", "default", "--namespace", "bastion", status=0), "rights")
+
+        (found,) = (check for check in everywhere if check["message"] == "bastion:reaper may not create pods/exec")
+        assert found["outcome"] == "failed"
+        assert found["advice"].endswith("name them with --namespace or in the settings")
+        reaper = [check["message"] for check in limited if check["message"].startswith("bastion:reaper")]
+        assert reaper == [f"bastion:reaper may {verb} pods/exec in default" for verb in ("get", "create")]
+
+    def test_that_every_user_can_be_impersonated_of_need_is_a_warning(
+        self, doctor: Doctor, cluster: Cluster, tmp_path: Path
+    ) -> None:
+        policy = tmp_path / "policy.yaml"
+        policy.write_text(POLICY.replace("person:alice", "group:keepers"))
+
+        checks = of(doctor.checks("--kubeconfig", str(cluster.kubeconfig), "--policy", str(policy), status=1), "rights")
+
+        (found,) = (check for check in checks if "users of every name" in check["message"])
+        assert found["outcome"] == "warning"
+        assert not any("impersonate users system:" in check["message"] for check in checks)
 
     def test_mode_and_namespaces_decide_what_is_checked(self, doctor: Doctor, account: Path) -> None:
         flags = ("--mode", "serviceaccount", "--namespace", "default")
@@ -287,7 +345,70 @@ class TestAgainstSomethingElse:
             **dict.fromkeys(("configuration", "tls", "database", "migrations", "host-key", "policy"), "ok"),
             **dict.fromkeys(("api-server", "clock", "rights", "exec"), "failed"),
         }
-        assert "Connect" in of(checks, "api-server")[0]["message"]
+        (said,) = of(checks, "api-server")
+        assert said["message"].endswith("(127.0.0.1:1: Connection refused)")
+        assert said["advice"].startswith("https://127.0.0.1:1 has to be reachable from here")
+
+    async def unreached(self, path: Path) -> tuple[str, str]:
+        """Message and advice about an API server that is not reached."""
+        settings = KubernetesSettings(kubeconfig=str(path))
+        checks = [check async for check in doctor_cluster.cluster_checks(settings, (), None)]
+        ((outcome, message, advice),) = (
+            (check.outcome, check.message, check.advice) for check in checks if check.check == "api-server"
+        )
+        assert outcome == "failed"
+        return message, advice
+
+    async def test_a_server_whose_name_is_not_known_is_told_with_its_port(self, tmp_path: Path) -> None:
+        message, _ = await self.unreached(write_kubeconfig(tmp_path / "config", "https://no.such.invalid:6443"))
+
+        assert "(no.such.invalid:6443: " in message
+
+    async def test_a_server_whose_certificate_is_not_trusted_is_told_so(self, tmp_path: Path) -> None:
+        async with serving(tmp_path, new_authority()) as peer:
+            message, _ = await self.unreached(write_kubeconfig(tmp_path / "config", peer.url))
+
+            assert f"(127.0.0.1:{peer.port}: its certificate is not trusted: " in message
+
+    async def test_a_proxy_that_is_dead_is_told_as_that_without_its_password(self, tmp_path: Path) -> None:
+        cluster = {"proxy-url": "http://someone:secret@127.0.0.1:2"}
+
+        message, advice = await self.unreached(
+            write_kubeconfig(tmp_path / "config", "https://127.0.0.1:1", cluster=cluster)
+        )
+
+        assert message.startswith("the proxy on the way to the cluster's API server")
+        assert message.endswith("(127.0.0.1:2: Connection refused)")
+        assert advice.startswith("see to the proxy")
+
+    @pytest.mark.parametrize(
+        ("answer", "said"),
+        [
+            (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "HTTP 407 Proxy Authentication Required"),
+            (b"", ""),
+        ],
+        ids=["refuses", "hangs up"],
+    )
+    async def test_a_proxy_that_lets_nobody_through_is_named_without_its_password(
+        self, tmp_path: Path, answer: bytes, said: str
+    ) -> None:
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            writer.close()
+            await writer.wait_closed()
+
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            cluster = {"proxy-url": f"http://someone:secret@127.0.0.1:{port}"}
+            message, advice = await self.unreached(
+                write_kubeconfig(tmp_path / "config", "https://127.0.0.1:1", cluster=cluster)
+            )
+
+        assert f"127.0.0.1:{port}: {said}" in message
+        assert "secret" not in message + advice
+        assert "0x" not in message
+        assert "proxy" in message
 
     def test_without_a_configuration_too(self, doctor: Doctor) -> None:
         checks = doctor.checks(status=1)

@@ -22,7 +22,7 @@ WITHOUT_A_USER = """\
 current-context: c
 contexts: [{name: c, context: {cluster: k, user: u}}]
 clusters: [{name: k, cluster: {server: "https://127.0.0.1:1"}}]
-users: [{name: u, token: s3cret}]
+users: [{name: v, user: {token: s3cret}}]
 """
 WITHOUT_ITS_CA = """\
 current-context: c
@@ -81,13 +81,13 @@ def test_a_folder_in_place_of_a_database_is_said_to_be_one(
 @pytest.mark.parametrize(
     ("kubeconfig", "says"),
     [
-        (None, "no such file"),
-        ("root:x:0:0:root:/root:/bin/bash\n", "it is not understood as a kubeconfig"),
-        ("", "it is not understood as a kubeconfig"),
-        ("{", "it is not understood as a kubeconfig"),
-        ("current-context: c\n", "Expected object with name c"),
-        (WITHOUT_A_USER, "Expected key user"),
-        (WITHOUT_ITS_CA, "NO_CERTIFICATE_OR_CRL_FOUND"),
+        (None, "the kubeconfig FILE is missing"),
+        ("root:x:0:0:root:/root:/bin/bash\n", "FILE:1: the document must be a mapping"),
+        ("", "FILE: there is no configuration in it"),
+        ("{", "FILE:1: expected the node content"),
+        ("current-context: c\n", "FILE:1: there is no context 'c'"),
+        (WITHOUT_A_USER, "u"),
+        (WITHOUT_ITS_CA, "the certificate-authority is no list of certificates in PEM"),
     ],
     ids=["missing", "text", "empty", "broken", "no context", "no user", "no ca"],
 )
@@ -108,8 +108,8 @@ def test_a_kubeconfig_that_cannot_be_used_is_named_with_the_cause(
     )
 
     said = refused(done, 2)
-    assert said.startswith(f"kubeconfig {path} cannot be used: ")
-    assert says in said
+    assert str(path) in said
+    assert says.replace("FILE", str(path)) in said
     assert "s3cret" not in said
 
 

@@ -109,6 +109,21 @@ def test_a_log_that_is_followed_ends_with_the_person(console: Bastion) -> None:
     wait_until(lambda: console.last_session()["outcome"] == "hung_up")
 
 
+def test_a_followed_log_says_why_it_ended(start: Starter) -> None:
+    """On a cluster of its own: it does not give the pod back."""
+    with start() as own, started(own.ssh_argv("b", "logs", "-f", f"{API}.shop")) as ssh:
+        assert ssh.stdout is not None
+        assert ssh.stderr is not None
+        assert ssh.stdout.readline() == b"listening\n"
+        own.control({"do": "evict", "pod": f"shop/{API}"})
+        said = f"pod {API} was evicted: The node was low on resource: memory."
+
+        assert ssh.wait(60) == 255
+        assert ssh.stderr.read() == f"bastion: {said}\n".encode()
+        session = own.last_session()
+        assert (session["status"], session["outcome"], session["end_reason"]) == (255, "broken", said)
+
+
 def test_what_is_refused_is_refused_in_the_same_words_whatever_is_there(console: Bastion) -> None:
     there = console.ssh("b", "logs", "web.default", person="carl")
     absent = console.ssh("b", "logs", "nope.default", person="carl")

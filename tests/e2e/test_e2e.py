@@ -42,7 +42,11 @@ SELECTED = (
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Where nobody of the bastion's has any right before a run gives it."""
     with running_cluster_sync(tmp_path_factory.mktemp("cluster")) as running:
+        kubectl = Kubectl(running.kubeconfig)
+        names = kubectl("get", "clusterrolebindings", "-o", "name").split()
+        kubectl("delete", *(name for name in names if "/bastion:" in name))
         yield running
 
 
@@ -174,6 +178,27 @@ def test_everything_that_is_made_is_labelled_and_named_apart(path: Path) -> None
         metadata = item["metadata"]
         assert metadata["labels"][stage.LABEL] == "${suffix}"
         assert str(metadata.get("namespace", metadata["name"])).endswith("-${suffix}")
+
+
+def test_the_rights_are_the_printed_ones_labelled_and_named_apart() -> None:
+    ground = Prepared(kubeconfig=Path(), bastion_kubeconfig=Path(), suffix="e2e-1", image="debian")
+    objects = stage.rights_for(ground)
+    groups = {
+        (one["subjects"][0]["name"], one["metadata"]["namespace"])
+        for one in objects
+        if one["kind"] == "RoleBinding" and one["subjects"][0]["kind"] == "Group"
+    }
+    (contractor,) = (one for one in objects if one["kind"] == "Role" and "contractor" in one["metadata"]["name"])
+
+    for one in objects:
+        metadata = one["metadata"]
+        assert metadata["labels"] == {stage.LABEL: "e2e-1"}
+        assert str(metadata.get("namespace", metadata["name"])).endswith("-e2e-1")
+    assert groups == {
+        *(("bastion:engineer", f"{name}-e2e-1") for name in ("default", "shop", "prod")),
+        ("bastion:contractor", "shop-e2e-1"),
+    }
+    assert "pods/exec" not in [resource for rule in contractor["rules"] for resource in rule["resources"]]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ LOST = b"the connection to the pod was lost"
 def assert_told(faulty: Faulty, printing: Printing, *words: bytes) -> None:
     """The person saw 255 and the cause in one line, the record says the same, and nothing is left."""
     status, said = printing.ended()
+    said = said.replace(b"\r\n", b"\n")
     assert (status, said.count(b"\n")) == (255, 1)
     assert all(word in said for word in words), said
     ended = faulty.auditor.ended(printing.word)
@@ -72,7 +74,7 @@ def test_a_pod_that_is_deleted_under_a_stream_that_freezes(faulty: Faulty) -> No
 @pytest.mark.parametrize("hang", [False, True], ids=["refuses", "is silent"])
 def test_a_node_that_is_gone(faulty: Faulty, *, hang: bool) -> None:
     try:
-        with faulty.printing(SILENT) as waiting:
+        with faulty.printing(f"stty -echo; {SILENT}", "-tt") as waiting:
             faulty.bastion.control({"do": "node", "up": False, "hang": hang, "grace": 300})
             waiting.type(b"anybody there?\n")
 
@@ -102,6 +104,29 @@ def test_a_node_that_the_cluster_takes_for_lost_although_the_person_says_nothing
     ],
     ids=["back at once", "away"],
 )
+def test_an_api_server_that_is_busy_costs_nobody_their_session(faulty: Faulty) -> None:
+    with faulty.printing("stty -echo; echo started; read -r x; echo $x", "-tt") as waiting:
+        faulty.bastion.control({"do": "fail", "times": 1000, "status": 503, "match": "/exec"})
+        try:
+            before = len(faulty.bastion.control({"do": "asked"})["requests"])
+            waiting.type(b"a")  # half a line, and no echo: nothing comes back
+            time.sleep(15)  # longer than it takes to doubt the node, and to knock at it
+            assert waiting.ssh.poll() is None
+            assert len(faulty.bastion.control({"do": "asked"})["requests"]) - before < 40
+        finally:
+            faulty.bastion.control({"do": "fail", "times": 0, "status": 503, "match": "/exec"})
+        waiting.type(b"b\r")
+        assert waiting.ended()[0] == 0
+
+
+def test_a_silent_command_is_not_asked_after(faulty: Faulty) -> None:
+    with faulty.printing("echo started; sleep 12") as sleeping:
+        before = len(faulty.bastion.control({"do": "execs"})["execs"])
+        assert sleeping.ended() == (0, b"")
+        knocks = [one for one in faulty.bastion.control({"do": "execs"})["execs"][before:] if one["argv"][-1] == ":"]
+    assert knocks == []
+
+
 def test_an_api_server_that_is_restarted(faulty: Faulty, seconds: int, said: bytes) -> None:
     with faulty.printing(TICKS) as ticks:
         faulty.bastion.control({"do": "reset", "seconds": seconds})

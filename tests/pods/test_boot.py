@@ -59,7 +59,17 @@ def test_the_marker_and_the_passed_environment_reach_the_process_and_nothing_els
     names = {line.split(b"=")[0] for line in done.stdout.removeprefix(READY).splitlines()}
     assert f"BASTION_SESSION={MARKER}".encode() in done.stdout
     assert b"LANG=de_DE.UTF-8\n" in done.stdout
-    assert names <= {b"BASTION_SESSION", b"LANG", b"LC_ALL", b"PATH", b"PWD", b"SHLVL", b"_", b"OLDPWD"}
+    assert names <= {
+        b"BASTION_SESSION",
+        b"BASTION_SESSION_LEADER",
+        b"LANG",
+        b"LC_ALL",
+        b"PATH",
+        b"PWD",
+        b"SHLVL",
+        b"_",
+        b"OLDPWD",
+    }
 
 
 def test_standard_input_is_the_commands_own(path: str) -> None:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from bastion.errors import Code
 from bastion.podfacts import PodFacts, pod_facts, workload_facts
-from bastion.pods.choice import Enter, Family, Refuse, Wait, choose, enter, find, mine, newest_first
+from bastion.pods.choice import Enter, Family, Refuse, Seeker, Wait, choose, enter, find, mine, newest_first
+from support.catalogs import sees_all, sees_team
 from support.podobjects import RUNNING, pod, terminated, waiting, workload
 
 if TYPE_CHECKING:
     from bastion.pods.choice import Verdict
+    from bastion.ports import Sees
 
 Object = dict[str, Any]
 
@@ -45,6 +47,10 @@ def family(*generations: list[Object], kind: str = "deploy", replicas: int | Non
         workload=workload_facts(kind, item),
         generations=tuple(tuple(map(pod_facts, pods)) for pods in generations),
     )
+
+
+def by(person: str, *, sees: Sees = sees_all, kept: str = "") -> Seeker:
+    return Seeker(person=person, sees=sees, kept=kept)
 
 
 def said(verdict: Verdict) -> str:
@@ -79,7 +85,7 @@ def said(verdict: Verdict) -> str:
     ],
 )
 def test_a_running_container_is_entered_whatever_its_kind(more: Object, container: str, entered: str) -> None:
-    assert enter(facts("web", **more), container) == Enter(pod=facts("web", **more), container=entered)
+    assert enter(facts("web", **more), container, sees_all) == Enter(pod=facts("web", **more), container=entered)
 
 
 @pytest.mark.parametrize(("named", "entered"), [("app", "app"), ("setup", "setup"), ("gone", "side"), ("", "side")])
@@ -88,7 +94,7 @@ def test_the_annotation_names_the_default_container_if_there_is_such_a_one(named
     both = {"side": RUNNING, "app": RUNNING}
     one = facts("web", containers=both, init={"setup": RUNNING}, metadata={"annotations": annotations})
 
-    assert said(enter(one, "")) == entered
+    assert said(enter(one, "", sees_all)) == entered
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_the_annotation_names_the_default_container_if_there_is_such_a_one(named
     ],
 )
 def test_what_is_only_starting_is_waited_for_with_the_reason(more: Object, container: str, says: str) -> None:
-    verdict = enter(facts("web", **more), container)
+    verdict = enter(facts("web", **more), container, sees_all)
 
     assert isinstance(verdict, Wait)
     assert said(verdict) == says
@@ -205,13 +211,13 @@ def test_what_is_only_starting_is_waited_for_with_the_reason(more: Object, conta
     ],
 )
 def test_what_will_not_run_before_long_is_refused_with_the_reason(more: Object, container: str, says: str) -> None:
-    assert enter(facts("web", **more), container) == Refuse(code=Code.TARGET_NOT_RUNNING, why=says)
+    assert enter(facts("web", **more), container, sees_all) == Refuse(code=Code.TARGET_NOT_RUNNING, why=says)
 
 
 def test_a_container_that_is_not_there_is_refused_with_those_that_are() -> None:
     one = facts("web", init={"setup": RUNNING}, ephemeral={"dbg": RUNNING})
 
-    refused = enter(one, "nope")
+    refused = enter(one, "nope", sees_all)
 
     assert refused == Refuse(code=Code.TARGET_MISSING, why="web has no container nope; it has app, setup, dbg")
 
@@ -219,7 +225,7 @@ def test_a_container_that_is_not_there_is_refused_with_those_that_are() -> None:
 def test_a_message_with_pages_and_line_ends_becomes_one_short_line() -> None:
     one = facts("web", phase="Pending", containers={"app": waiting("ErrImagePull", "failed\n\n  to pull " * 500)})
 
-    why = said(enter(one, ""))
+    why = said(enter(one, "", sees_all))
 
     assert "failed to pull failed to pull" in why
     assert len(why) < 400
@@ -232,14 +238,14 @@ def test_a_message_with_pages_and_line_ends_becomes_one_short_line() -> None:
 def test_a_ready_pod_of_the_newest_generation_is_chosen_and_the_choice_has_a_name() -> None:
     new, old = [pod("new-a", ready=False), pod("new-b")], [pod("old-a"), pod("old-b")]
 
-    chosen = choose(family(new, old), "", "alice")
+    chosen = choose(family(new, old), "", by("alice"))
 
     assert isinstance(chosen, Enter)
     assert (chosen.pod.name, chosen.container, chosen.chosen_from, chosen.note) == ("new-b", "app", "deploy/api", "")
 
 
 def test_an_older_generation_is_taken_while_the_newest_has_no_ready_pod() -> None:
-    chosen = choose(family([pod("new", ready=False)], [pod("old")]), "", "alice")
+    chosen = choose(family([pod("new", ready=False)], [pod("old")]), "", by("alice"))
 
     assert isinstance(chosen, Enter)
     assert (chosen.pod.name, chosen.chosen_from) == ("old", "")
@@ -248,7 +254,7 @@ def test_an_older_generation_is_taken_while_the_newest_has_no_ready_pod() -> Non
 def test_a_pod_that_is_being_deleted_is_not_taken_though_it_is_still_ready() -> None:
     leaving = pod("a", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
 
-    assert [said_name(choose(family([leaving, pod("b")]), "", person)) for person in "xyz"] == ["b", "b", "b"]
+    assert [said_name(choose(family([leaving, pod("b")]), "", by(person))) for person in "xyz"] == ["b", "b", "b"]
 
 
 def said_name(verdict: Verdict) -> str:
@@ -259,7 +265,7 @@ def said_name(verdict: Verdict) -> str:
 def test_a_running_pod_is_taken_where_none_is_ready_and_that_is_told() -> None:
     pods = [pod("a", ready=False, containers={"app": CRASHED}), pod("b", ready=False)]
 
-    chosen = choose(family(pods), "", "alice")
+    chosen = choose(family(pods), "", by("alice"))
 
     assert isinstance(chosen, Enter)
     assert (chosen.pod.name, chosen.note) == ("b", "no pod of deploy/api is ready; taking b")
@@ -269,7 +275,7 @@ def test_a_running_pod_is_taken_where_none_is_ready_and_that_is_told() -> None:
 def test_a_named_container_leads_to_the_pod_that_has_it() -> None:
     pods = [pod(f"p{number}") for number in range(5)] + [pod("debugged", ephemeral={"dbg": RUNNING})]
 
-    assert {said_name(choose(family(pods), "dbg", person)) for person in "abcdefgh"} == {"debugged"}
+    assert {said_name(choose(family(pods), "dbg", by(person))) for person in "abcdefgh"} == {"debugged"}
 
 
 @pytest.mark.parametrize(
@@ -299,7 +305,7 @@ def test_a_named_container_leads_to_the_pod_that_has_it() -> None:
     ],
 )
 def test_a_workload_that_will_have_a_pod_is_waited_for(of: Family, container: str, says: str) -> None:
-    verdict = choose(of, container, "alice")
+    verdict = choose(of, container, by("alice"))
 
     assert isinstance(verdict, Wait)
     assert said(verdict) == says
@@ -329,7 +335,7 @@ def test_a_workload_that_will_have_a_pod_is_waited_for(of: Family, container: st
     ],
 )
 def test_a_workload_that_has_nothing_to_enter_is_refused_with_the_reason(of: Family, container: str, says: str) -> None:
-    verdict = choose(of, container, "alice")
+    verdict = choose(of, container, by("alice"))
 
     assert isinstance(verdict, Refuse)
     assert verdict.why == says
@@ -338,11 +344,11 @@ def test_a_workload_that_has_nothing_to_enter_is_refused_with_the_reason(of: Fam
 def test_what_is_looked_at_need_not_run() -> None:
     crashed, done = pod("a", ready=False, containers={"app": CRASHED}), pod("b", ready=False, phase="Succeeded")
 
-    assert said_name(find(family([crashed]), "", "alice")) == "a"
-    assert said_name(find(family([done], kind="job"), "", "alice")) == "b"
-    assert said_name(find(family([crashed, pod("c")]), "", "alice")) == "c"
-    assert said(find(family([]), "", "alice")) == "deploy/api has no pod yet"
-    assert said(find(family([crashed]), "nope", "alice")) == "a has no container nope; it has app"
+    assert said_name(find(family([crashed]), "", by("alice"))) == "a"
+    assert said_name(find(family([done], kind="job"), "", by("alice"))) == "b"
+    assert said_name(find(family([crashed, pod("c")]), "", by("alice"))) == "c"
+    assert said(find(family([]), "", by("alice"))) == "deploy/api has no pod yet"
+    assert said(find(family([crashed]), "nope", by("alice"))) == "a has no container nope; it has app"
 
 
 def test_a_roll_back_makes_an_older_replica_set_the_newest() -> None:
@@ -362,6 +368,53 @@ def test_a_roll_back_makes_an_older_replica_set_the_newest() -> None:
         "b",
         "a",
     ]
+
+
+# --- what a person does not see ----------------------------------------------
+
+TWO = {"app": RUNNING, "vault": CRASHED}
+OURS: Object = {"labels": {"team": "ours"}}
+APP = sees_team("ours", "app")
+
+
+def test_a_list_of_containers_names_only_those_that_are_seen() -> None:
+    one = facts("web", containers=TWO, init={"setup": RUNNING}, metadata=OURS)
+
+    assert said(enter(one, "nope", APP)) == "web has no container nope; it has app"
+    assert said(choose(family([pod("a", containers=TWO, metadata=OURS)]), "nope", by("x", sees=APP))) == (
+        "a has no container nope; it has app"
+    )
+
+
+@pytest.mark.parametrize("state", [CRASHED, waiting("ContainerCreating"), terminated("Error", 3), {}])
+@pytest.mark.parametrize("named", ["vault", ""])
+def test_of_a_container_that_is_not_seen_no_state_is_told_so_that_the_policy_refuses_it(
+    state: Object, named: str
+) -> None:
+    default = {**OURS, "annotations": {"kubectl.kubernetes.io/default-container": "vault"}}
+    one = facts("web", containers={"app": RUNNING, "vault": state}, metadata=default)
+
+    assert enter(one, named, APP) == Enter(pod=one, container="vault")
+
+
+def test_how_other_containers_fare_is_not_told_where_they_are_not_seen() -> None:
+    held_up = facts(
+        "web",
+        phase="Pending",
+        containers={"app": waiting("PodInitializing")},
+        init={"vault": CRASHED},
+        metadata=OURS,
+    )
+    ends = {"app": terminated("Error", 1), "vault": terminated("Secret", 2)}
+    over = facts("web", phase="Failed", containers=ends, metadata=OURS)
+
+    assert said(enter(held_up, "", APP)) == (
+        "pod web does not start, because of a container that your roles do not reach"
+    )
+    assert said(enter(over, "", APP)) == (
+        "pod web: cannot exec into a container in a completed pod; current phase is Failed;"
+        " container app: Error, exit code 1"
+    )
 
 
 # --- whose pod ---------------------------------------------------------------
@@ -387,6 +440,49 @@ def test_different_people_are_spread_over_the_pods() -> None:
 
     assert len(taken) == 4
     assert min(taken.values()) > 60
+
+
+@given(PODS, PODS, NAMES, st.data())
+def test_the_pod_that_was_kept_is_taken_whatever_else_comes_and_goes(
+    before: list[PodFacts], after: list[PodFacts], person: str, data: st.DataObject
+) -> None:
+    kept = data.draw(st.sampled_from(before))
+    pods = {one.uid: one for one in (*after, kept)}
+    new, old = data.draw(st.permutations([pods, {}]))
+    of = Family(workload=family().workload, generations=(tuple(new.values()), tuple(old.values())))
+
+    assert said_name(choose(of, "", by(person, kept=kept.uid))) == kept.name
+
+
+def test_the_pod_that_was_kept_is_left_for_a_roll_out_only_once_it_cannot_be_entered() -> None:
+    leaving = {"deletionTimestamp": "2026-01-01T00:00:00Z"}
+    new = [pod("new-a"), pod("new-b")]
+
+    def taken(*old: Object) -> str:
+        return said_name(choose(family(new, list(old)), "", by("alice", kept="uid-old")))
+
+    assert taken(pod("old")) == "old"
+    for gone in (
+        [pod("old", metadata=leaving)],
+        [pod("old", ready=False, containers={"app": CRASHED})],
+        [pod("old", ready=False, phase="Failed")],
+        [],
+    ):
+        assert taken(*gone) in {"new-a", "new-b"}
+
+
+def test_the_pod_that_was_kept_is_said_to_be_a_choice_and_not_to_be_ready() -> None:
+    chosen = choose(family([pod("a"), pod("b", ready=False)]), "", by("alice", kept="uid-b"))
+
+    assert isinstance(chosen, Enter)
+    assert (chosen.pod.name, chosen.chosen_from) == ("b", "deploy/api")
+    assert chosen.note == "b of deploy/api, where you were before, is not ready"
+
+
+def test_the_pod_that_was_kept_is_looked_at_where_none_can_be_entered() -> None:
+    crashed = [pod(name, ready=False, containers={"app": CRASHED}) for name in "abcdef"]
+
+    assert [said_name(find(family(crashed), "", by("alice", kept=f"uid-{name}"))) for name in "adf"] == ["a", "d", "f"]
 
 
 STATES = st.sampled_from(
@@ -430,9 +526,9 @@ def test_nothing_is_entered_that_does_not_run_and_every_verdict_says_something(
     generations: list[list[Object]], kind: str, replicas: int | None, container: str, person: str
 ) -> None:
     of = family(*generations, kind=kind, replicas=replicas)
-    verdict = choose(of, container, person)
+    verdict = choose(of, container, by(person))
 
-    assert choose(of, container, person) == verdict
+    assert choose(of, container, by(person)) == verdict
     match verdict:
         case Enter(pod=taken, container=name):
             entered = taken.container(name)
@@ -444,5 +540,5 @@ def test_nothing_is_entered_that_does_not_run_and_every_verdict_says_something(
         case _:
             assert said(verdict).isprintable()
             assert len(said(verdict)) > 5
-    looked_at = find(of, container, person)
+    looked_at = find(of, container, by(person))
     assert isinstance(looked_at, Enter) == any(one.container(container) if container else True for one in of.pods())

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from bastion.errors import BastionError, Code
 from bastion.events import Exited, Output
-from bastion.model import KubeIdentity, Outcome, Target
+from bastion.model import KubeIdentity, Outcome, Stream, Target
 from bastion.pods.looking import KubeLooking
 from bastion.ports import LogOptions
-from support.apis import api_by, kept_up, told_to_nobody, unsynced
+from support.apis import api_by, kept_up, kubeconfig_at, told_to_nobody, unsynced
 from support.cluster import Cluster, running_cluster_sync
+from support.clusteradmin import PODS, admin_of, pod
+from support.faultproxy import Way, fault_proxy
 from support.sockets import all_closed
 from support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
     from bastion.ports import ExecStream
+    from support.clusteradmin import Admin
+    from support.faultproxy import FaultProxy
 
 ENGINEER = KubeIdentity(user="bastion:alice", groups=("bastion:engineer",))
 NOBODY = KubeIdentity(user="bastion:nobody", groups=("bastion:nothing",))
 API = "api-788b6f4684-4fttr"
+WHOLE = Exited(0, Outcome.EXITED)
+FAILED = Exited(255, Outcome.BROKEN, "container main ended with status 3")
+UNREACHABLE = "the cluster's API server cannot be reached; try again in a moment"
+OUT_OF_DATE = "the list of pods is out of date; asking the API server"
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +74,17 @@ async def read(stream: ExecStream) -> tuple[bytes, Exited]:
 
 
 async def test_pods_are_listed_from_the_catalogue_where_it_is_fresh_and_else_asked_for(cluster: Cluster) -> None:
+    told: list[str] = []
     async with all_closed(), api_by(cluster.bastion_kubeconfig) as api, kept_up(api) as catalog:
 
         async def ready() -> bool:
             return catalog.is_ready
 
         await eventually(ready)
-        known = await KubeLooking(api, catalog, ()).pods(told_to_nobody)
-        asked = await KubeLooking(api, unsynced(api), ()).pods(told_to_nobody)
+        known = await KubeLooking(api, catalog, ()).pods(told.append)
+        assert not told
+        asked = await KubeLooking(api, unsynced(api), ()).pods(told.append)
+        assert told == [OUT_OF_DATE]
         some = await KubeLooking(api, unsynced(api), ("prod", "nowhere", "default")).pods(told_to_nobody)
 
     names = [(pod.namespace, pod.name) for pod in known]
@@ -86,6 +101,16 @@ async def test_a_long_list_is_asked_for_page_by_page(looking: KubeLooking, monke
 
     assert [pod.uid for pod in await looking.pods(told_to_nobody)] == [pod.uid for pod in whole]
     assert len(whole) > 4
+
+
+async def test_an_empty_list_may_come_without_items(tmp_path: Path) -> None:
+    async def listed(_request: web.Request) -> web.Response:
+        return web.json_response({"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": None})
+
+    app = web.Application()
+    app.router.add_get("/api/v1/pods", listed)
+    async with TestServer(app) as server, api_by(kubeconfig_at(tmp_path, str(server.make_url("")))) as api:
+        assert not await KubeLooking(api, unsynced(api), ()).pods(told_to_nobody)
 
 
 async def test_a_pod_is_got_as_the_person(looking: KubeLooking) -> None:
@@ -182,6 +207,136 @@ async def test_a_log_that_breaks_off_does_not_look_whole(cluster: Cluster, looki
 
     assert (end.status, end.outcome) == (255, Outcome.BROKEN)
     assert end.message.startswith("the log broke off (")
+    assert end.message.endswith(f"), though pod {API} is well")
+
+
+def through(proxy: FaultProxy, cluster: Cluster, folder: Path) -> Path:
+    """The bastion's kubeconfig, its server at the proxy."""
+    path = folder / "proxied.kubeconfig"
+    there = cluster.bastion_kubeconfig.read_text()
+    path.write_text(there.replace(f":{cluster.port}", f":{proxy.port}"))
+    return path
+
+
+async def run(admin: Admin, name: str, script: str) -> None:
+    """Have a pod run a script that begins with `echo begun`; its log holds that once this returns."""
+    await admin.make(PODS, pod(name, "sh", "-c", script, restartPolicy="Never"))
+
+    async def begun() -> bool:
+        return (await admin.ask("GET", f"{PODS}/{name}/log")).body.startswith(b"begun\n")
+
+    await eventually(begun, within=30)
+    await admin.until(f"{PODS}/{name}", is_running)
+
+
+async def asked_after(cluster: Cluster, name: str, times: int) -> bool:
+    """Whether the bastion has asked for a pod so often."""
+    requests = (await cluster.control({"do": "asked"}))["requests"]
+    paths = [one["path"] for one in requests if one["user"] == "system:serviceaccount:bastion:bastion"]
+    return paths.count(f"{PODS}/{name}") >= times
+
+
+def is_running(value: dict[str, Any]) -> bool:
+    statuses = value["status"].get("containerStatuses") or [{"state": {}}]
+    return "running" in statuses[0]["state"]
+
+
+@pytest.fixture
+async def admin(cluster: Cluster) -> AsyncIterator[Admin]:
+    async with admin_of(cluster) as admin:
+        yield admin
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        ("delete", "pod ends was deleted"),
+        ("evict", "pod ends was evicted: The node was low on resource: memory."),
+        ("oom", "container main was OOM-killed"),
+        ("crash", "container main ended with status 137"),
+    ],
+)
+async def test_a_followed_log_does_not_end_well_unless_its_container_does(
+    cluster: Cluster, admin: Admin, looking: KubeLooking, cause: str, said: str
+) -> None:
+    await run(admin, "ends", "echo begun; sleep infinity")
+    async with looking.logs(await target(looking, "ends"), LogOptions(follow=True), ENGINEER) as stream:
+        assert await stream.next_event() == Output(Stream.STDOUT, b"begun\n")
+        if cause == "delete":
+            await admin.delete(f"{PODS}/ends")
+        else:
+            await cluster.control({"do": cause, "pod": "default/ends", "container": "main"})
+        _, end = await read(stream)
+
+    assert end == Exited(255, Outcome.BROKEN, said)
+    if cause != "delete":
+        await admin.delete(f"{PODS}/ends")
+    await admin.until_gone(f"{PODS}/ends")
+
+
+@pytest.mark.parametrize(
+    ("status", "ending"), [(0, WHOLE), (3, Exited(255, Outcome.BROKEN, "container main ended with status 3"))]
+)
+async def test_a_followed_log_ends_as_its_container_does(
+    admin: Admin, looking: KubeLooking, tmp_path: Path, status: int, ending: Exited
+) -> None:
+    go = tmp_path / "go"
+    await run(admin, "done", f"echo begun; until [ -e {go} ]; do sleep 0.05; done; echo last; exit {status}")
+    pod_done = await target(looking, "done")
+    async with looking.logs(pod_done, LogOptions(follow=True), ENGINEER) as stream:
+        assert await stream.next_event() == Output(Stream.STDOUT, b"begun\n")
+        go.touch()
+        assert await read(stream) == (b"last\n", ending)
+    async with looking.logs(pod_done, LogOptions(follow=True), ENGINEER) as stream:
+        assert await read(stream) == (b"begun\nlast\n", WHOLE)  # it was over before: nothing more was to come
+
+    await admin.delete(f"{PODS}/done")
+    await admin.until_gone(f"{PODS}/done")
+
+
+async def test_a_quiet_log_goes_on_and_one_of_a_silent_api_server_ends(
+    cluster: Cluster, admin: Admin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("ASK_EVERY_S", 0.2), ("ASK_AGAIN_S", 0.2), ("ANSWER_WITHIN_S", 2.0)):
+        monkeypatch.setattr(f"bastion.pods.following.{name}", seconds)
+    go = tmp_path / "go"
+    await run(admin, "quiet", f"echo begun; until [ -e {go} ]; do sleep 0.05; done; echo more; sleep infinity")
+    with fault_proxy(("127.0.0.1", cluster.port)) as proxy:
+        async with api_by(through(proxy, cluster, tmp_path)) as api:
+            looking = KubeLooking(api, unsynced(api), ())
+            async with looking.logs(await target(looking, "quiet"), LogOptions(follow=True), ENGINEER) as stream:
+                assert await stream.next_event() == Output(Stream.STDOUT, b"begun\n")
+                waiting = asyncio.ensure_future(stream.next_event())
+                await eventually(partial(asked_after, cluster, "quiet", 5), within=30)
+                assert not waiting.done()
+                go.touch()
+                assert await waiting == Output(Stream.STDOUT, b"more\n")
+                proxy.swallow(*Way)
+                _, end = await read(stream)
+
+    assert end == Exited(255, Outcome.BROKEN, f"the log broke off; {UNREACHABLE}")
+    await admin.delete(f"{PODS}/quiet")
+    await admin.until_gone(f"{PODS}/quiet")
+
+
+async def test_a_silent_log_whose_container_is_gone_ends(
+    cluster: Cluster, admin: Admin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bastion.pods.following.ASK_EVERY_S", 0.5)
+    monkeypatch.setattr("bastion.pods.following.GRACE_S", 0.5)
+    await run(admin, "frozen", "echo begun; sleep infinity")
+    with fault_proxy(("127.0.0.1", cluster.port)) as proxy:
+        async with api_by(through(proxy, cluster, tmp_path)) as api:
+            looking = KubeLooking(api, unsynced(api), ())
+            async with looking.logs(await target(looking, "frozen"), LogOptions(follow=True), ENGINEER) as stream:
+                assert await stream.next_event() == Output(Stream.STDOUT, b"begun\n")
+                proxy.swallow_newest(*Way)  # the log's own: the pod is asked for over the one of the list
+                await cluster.control({"do": "evict", "pod": "default/frozen"})
+                _, end = await read(stream)
+
+    assert end == Exited(255, Outcome.BROKEN, "pod frozen was evicted: The node was low on resource: memory.")
+    await admin.delete(f"{PODS}/frozen")
+    await admin.until_gone(f"{PODS}/frozen")
 
 
 async def test_what_was_never_run_has_no_earlier_log(looking: KubeLooking) -> None:

@@ -6,15 +6,24 @@ import asyncio
 import contextlib
 import os
 import subprocess
+import tempfile
+import time
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bastion.errors import BastionError, Code
 from bastion.model import Reaped, Target
 from bastion.pods import reaper
+from bastion.pods.kube import REAP_WITHIN_S
+from bastion.pods.markers import SOME
 from support.trips import started, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 POD = Target(namespace="shop", pod="web", pod_uid="u1", container="app", labels={}, node="")
 OTHER = Target(namespace="shop", pod="web", pod_uid="u2", container="app", labels={}, node="")
@@ -22,9 +31,22 @@ NAMES = ("plain", "nohup", "setsid")
 IGNORES = "trap '' HUP TERM; echo ready; while :; do sleep 0.1; done"
 
 
-@pytest.fixture(params=[(), ("busybox",)], ids=["sh", "busybox"])
-def shell(request: pytest.FixtureRequest) -> tuple[str, ...]:
-    return tuple(request.param)
+@pytest.fixture(scope="module")
+def applets() -> Iterator[Path]:
+    """A folder where everything is busybox, as in its image; whoever else a test runs as may look into it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        subprocess.run(["busybox", "--install", "-s", folder], check=True)
+        yield path
+
+
+@pytest.fixture(params=["sh", "bash", "busybox"])
+def shell(request: pytest.FixtureRequest, applets: Path) -> tuple[str, ...]:
+    """What the script's argv is put behind."""
+    if request.param == "busybox":
+        return ("env", f"PATH={applets}", "sh", "-c", 'exec "$@"', "sh")
+    return ("bash", "-c", 'shift; exec bash --posix "$@"', "bash") if request.param == "bash" else ()
 
 
 def fresh() -> str:
@@ -118,6 +140,64 @@ def test_what_belongs_to_another_user_beside_it_is_counted_and_never_claimed(she
             assert leader.poll() is None
         finally:
             subprocess.run([*shell, *reaper.argv((marker,))], capture_output=True, timeout=60, check=True)
+
+
+def reap(shell: tuple[str, ...], *markers: str) -> list[Reaped] | None:
+    said = subprocess.run([*shell, *reaper.argv(markers)], capture_output=True, timeout=60, check=True)
+    return reaper.answers(said.stdout, markers)
+
+
+def test_beside_many_processes_it_is_done_in_time(shell: tuple[str, ...]) -> None:
+    """In half of what a look may take; programs started for each process would take more than that."""
+    markers = [fresh() for _ in range(40)]
+    with ExitStack() as running:
+        for _ in range(300):
+            running.enter_context(started(["sleep", "1000"]))
+        for marker in markers:
+            running.enter_context(started(marked(marker, "sleep", "1000")))
+        wait_until(lambda: all(found(marker) for marker in markers))
+        begun = time.monotonic()
+
+        assert reap(shell, *markers) == [Reaped(ended=1, left=0)] * 40
+        assert time.monotonic() - begun < REAP_WITHIN_S / 2
+
+
+def test_a_zombie_is_not_counted(shell: tuple[str, ...]) -> None:
+    marker = fresh()
+    with subprocess.Popen(marked(marker, "true")) as ended:
+        wait_until(lambda: not lives(ended.pid))
+
+        assert reap(shell, marker) == [Reaped(ended=0, left=0)]
+
+
+def test_a_variable_that_looks_like_another_process_ends_nobody_else(shell: tuple[str, ...]) -> None:
+    marker = fresh()
+    with started(["sleep", "1000"]) as victim:
+        forged = f"A=\n{victim.pid} (sleep) S 0 1 1\nBASTION_SESSION={marker}"
+        with started(["env", forged, "sleep", "1000"]) as forger:
+            wait_until(lambda: b"sleep" in Path(f"/proc/{forger.pid}/cmdline").read_bytes()[:6])
+
+            assert reap(shell, marker) == [Reaped(ended=0, left=0)]
+            assert victim.poll() is None
+            assert forger.poll() is None
+
+
+@pytest.mark.parametrize("value", ["", " of somebody", "\n", "*"])
+def test_only_the_whole_marker_counts(shell: tuple[str, ...], value: str) -> None:
+    marker = fresh()
+    other = f"{marker[:-1]}{value}" if not value.strip() else f"{marker}{value}"
+    with started(marked(other, "sleep", "1000")) as process:
+        wait_until(lambda: found(other) == [process.pid])
+
+        assert reap(shell, marker) == [Reaped(ended=0, left=0)]
+        assert process.poll() is None
+
+
+def test_whether_anybody_carries_a_marker_is_seen_behind_other_variables(shell: tuple[str, ...]) -> None:
+    with started(["env", "-i", "A=1", "BASTION_SESSION=x", "/usr/bin/sleep", "1000"]) as process:
+        wait_until(lambda: found("x") == [process.pid])
+
+        assert subprocess.run([*shell, "sh", "-c", SOME], timeout=60, check=False).returncode == 0
 
 
 def test_where_proc_cannot_be_read_it_says_so() -> None:

@@ -16,7 +16,7 @@ from bastion.pods import listwatch, lookup, resolve
 from bastion.pods.listwatch import Freshness
 from bastion.pods.resolve import Resolver
 from support.apis import told_to_nobody, unsynced
-from support.catalogs import connected_to, holds, keeping_up
+from support.catalogs import connected_to, holds, keeping_up, sees_all, sees_team
 from support.listserver import END, ListServer, list_server
 from support.podobjects import RUNNING, pod, terminated, waiting, workload
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bastion.model import Resolved
     from bastion.pods.api import Api
     from bastion.pods.catalog import Catalog
+    from bastion.ports import Sees
 
 STARTING: dict[str, Any] = {"phase": "Pending", "ready": False, "containers": {"app": waiting("ContainerCreating")}}
 WAYS = ("known", "asked")
@@ -68,14 +69,14 @@ def target(text: str) -> TargetLogin:
     return where
 
 
-async def resolved(way: Api, how: str, text: str, *, person: str = "alice") -> Resolved:
+async def resolved(way: Api, how: str, text: str, *, person: str = "alice", sees: Sees = sees_all) -> Resolved:
     async with catalogue(way, how) as catalog:
-        return await Resolver(way, catalog).resolve(target(text), person=person, tell=told_to_nobody)
+        return await Resolver(way, catalog).resolve(target(text), person=person, sees=sees, tell=told_to_nobody)
 
 
-async def refused(way: Api, how: str, text: str) -> BastionError:
+async def refused(way: Api, how: str, text: str, *, sees: Sees = sees_all) -> BastionError:
     with pytest.raises(BastionError) as caught:
-        await resolved(way, how, text)
+        await resolved(way, how, text, sees=sees)
     return caught.value
 
 
@@ -223,7 +224,7 @@ async def test_what_is_looked_at_need_not_run(server: ListServer, way: Api, how:
         resolver = Resolver(way, catalog)
 
         async def found(text: str) -> tuple[str, str]:
-            at = (await resolver.find(target(text), person="alice", tell=told_to_nobody)).target
+            at = (await resolver.find(target(text), person="alice", sees=sees_all, tell=told_to_nobody)).target
             return at.pod, at.container
 
         assert await found("done.shop") == ("done", "app")
@@ -232,6 +233,194 @@ async def test_what_is_looked_at_need_not_run(server: ListServer, way: Api, how:
             with pytest.raises(BastionError) as caught:
                 await found(nothing)
             assert caught.value.code is Code.TARGET_MISSING
+
+
+# --- what a person does not see ----------------------------------------------
+
+OURS = sees_team("ours")
+TEAM: dict[str, Any] = {"labels": {"app": "api", "team": "ours"}}
+CRASHED = waiting("CrashLoopBackOff", "back-off restarting failed container=secret")
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("text", ["vault.shop", "vault.shop+secret", "vault.shop+x"])
+@pytest.mark.parametrize(
+    "vault",
+    [
+        {"containers": {"secret": RUNNING}},
+        {"containers": {"secret": CRASHED}, "ready": False},
+        {"containers": {"secret": waiting("ContainerCreating")}, "phase": "Pending", "ready": False},
+        {"containers": {"secret": RUNNING}, "phase": "Failed", "ready": False},
+    ],
+)
+async def test_a_pod_that_a_person_does_not_see_is_as_one_that_is_not_there(
+    server: ListServer, way: Api, how: str, text: str, vault: dict[str, Any]
+) -> None:
+    absent = await refused(way, how, text, sees=OURS)
+    server.put("pods", pod("vault", metadata={"labels": {"team": "sec"}}, **vault))
+
+    withheld = await refused(way, how, text, sees=OURS)
+
+    assert (withheld.code, withheld.user_message) == (absent.code, absent.user_message)
+    assert withheld.user_message == "there is no pod or workload vault in namespace shop, or your roles do not reach it"
+    assert (absent.detail, withheld.detail) == (
+        "it is not there",
+        "it is there, but no role of this person's reaches it",
+    )
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_workload_is_not_there_if_it_has_pods_and_none_is_seen(server: ListServer, way: Api, how: str) -> None:
+    put_deployment(server)
+    server.put("statefulsets", workload("db", "s1"))
+    server.put("pods", pod("api-2-a", owner="rs2", **STARTING))
+    server.put("pods", pod("db-0", owner="s1"))
+
+    for text, what in (
+        ("api.shop", "pod or workload api"),
+        ("deploy_api.shop", "deploy/api"),
+        ("sts_db-0.shop", "sts/db-0"),
+        ("sts_db-7.shop", "sts/db-7"),
+    ):
+        error = await refused(way, how, text, sees=OURS)
+        assert error.code is Code.TARGET_MISSING
+        assert error.user_message == f"there is no {what} in namespace shop, or your roles do not reach it"
+        assert error.detail == "it is there, but no role of this person's reaches it"
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_of_a_workloads_pods_only_those_that_are_seen_are_chosen_from_and_named(
+    server: ListServer, way: Api, how: str
+) -> None:
+    put_deployment(server)
+    server.put("statefulsets", workload("db", "s1"))
+    for number in range(3):
+        server.put("pods", pod(f"api-2-{number}", owner="rs2"))
+        server.put("pods", pod(f"db-{number}", owner="s1", metadata=TEAM if number == 1 else None))
+    server.put("pods", pod("api-1-a", owner="rs1", metadata=TEAM))
+
+    for person in "abcd":
+        found = await resolved(way, how, "api.shop", person=person, sees=OURS)
+        assert (found.target.pod, found.chosen_from) == ("api-1-a", "")
+    for number in (0, 7):
+        error = await refused(way, how, f"sts_db-{number}.shop", sees=OURS)
+        assert error.user_message == f"sts/db has no pod db-{number} now; its pods: db-1"
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_workload_whose_pods_are_not_seen_makes_no_name_ambiguous(
+    server: ListServer, way: Api, how: str
+) -> None:
+    put_deployment(server)
+    server.put("statefulsets", workload("api", "s1"))
+    server.put("pods", pod("api-0", owner="s1"))
+    server.put("pods", pod("api-2-a", owner="rs2", metadata=TEAM))
+
+    assert (await resolved(way, how, "api.shop", sees=OURS)).target.pod == "api-2-a"
+
+    server.put("daemonsets", workload("api", "ds1"))  # has no pods
+    error = await refused(way, how, "api.shop", sees=OURS)
+    assert error.user_message == "api is the name of several workloads; say deploy_api.shop, ds_api.shop"
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_a_pod_that_is_not_seen_does_not_hide_a_workload_of_its_name(
+    server: ListServer, way: Api, how: str
+) -> None:
+    put_deployment(server)
+    server.put("pods", pod("api"))
+    server.put("pods", pod("api-2-a", owner="rs2", metadata=TEAM))
+
+    assert (await resolved(way, how, "api.shop", sees=OURS)).target.pod == "api-2-a"
+    assert (await resolved(way, how, "api.shop")).target.pod == "api"
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_what_is_not_seen_is_not_looked_at_either(server: ListServer, way: Api, how: str) -> None:
+    server.put("pods", pod("vault", containers={"secret": CRASHED}))
+    both = {"app": RUNNING, "secret": CRASHED}
+    server.put("pods", pod("web", containers=both, metadata=TEAM))
+
+    async with catalogue(way, how) as catalog:
+        resolver = Resolver(way, catalog)
+        said = []
+        for text in ("vault.shop", "web.shop+nope"):
+            with pytest.raises(BastionError) as caught:
+                await resolver.find(target(text), person="a", sees=sees_team("ours", "app"), tell=told_to_nobody)
+            said.append(caught.value.user_message)
+
+    assert said == [
+        "there is no pod or workload vault in namespace shop, or your roles do not reach it",
+        "web has no container nope; it has app",
+    ]
+
+
+# --- the same pod while it lives ---------------------------------------------
+
+
+async def led(resolver: Resolver, text: str, *, person: str = "alice") -> str:
+    found = await resolver.resolve(target(text), person=person, sees=sees_all, tell=told_to_nobody)
+    return found.target.pod
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_people_keep_their_pods_when_a_workload_is_scaled_up_or_rolled_out(
+    server: ListServer, way: Api, how: str
+) -> None:
+    put_deployment(server)
+    names = [f"api-1-{number}" for number in range(2)]
+    for name in names:
+        server.put("pods", pod(name, owner="rs1"))
+    people = [f"person-{number}" for number in range(30)]
+    async with catalogue(way, how) as catalog:
+        resolver = Resolver(way, catalog)
+        before = {person: await led(resolver, "api.shop", person=person) for person in people}
+        for name, owner in [(f"api-1-{number}", "rs1") for number in range(2, 8)] + [("api-2-a", "rs2")]:
+            server.put("pods", pod(name, owner=owner))
+        await holds(lambda: how == "asked" or catalog.pod("shop", "api-2-a") is not None)
+
+        assert {person: await led(resolver, "api.shop", person=person) for person in people} == before
+        newcomer = await led(resolver, "api.shop", person="somebody-new")
+        server.remove("pods", names[0])
+        await holds(lambda: how == "asked" or catalog.pod("shop", names[0]) is None)
+        after = {person: await led(resolver, "api.shop", person=person) for person in people}
+
+    assert set(before.values()) == set(names)
+    assert newcomer == "api-2-a"
+    assert after == {person: name if name == names[1] else "api-2-a" for person, name in before.items()}
+
+
+async def test_a_container_that_only_another_pod_has_leads_there_and_back(server: ListServer, way: Api) -> None:
+    put_deployment(server)
+    for number in range(4):
+        server.put("pods", pod(f"api-2-{number}", owner="rs2"))
+    async with catalogue(way, "asked") as catalog:
+        resolver = Resolver(way, catalog)
+        own = await led(resolver, "api.shop")
+        server.put("pods", pod("api-2-x", owner="rs2", ephemeral={"dbg": RUNNING}))
+
+        assert await led(resolver, "api.shop+dbg") == "api-2-x"
+        assert await led(resolver, "api.shop") == own
+        assert await led(resolver, "api.shop+app") == own
+
+
+async def test_only_so_many_are_remembered_those_of_the_longest_ago_are_not(
+    server: ListServer, way: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "STAYS", 2)
+    put_deployment(server)
+    server.put("pods", pod("api-2-0", owner="rs2"))
+    async with catalogue(way, "asked") as catalog:
+        resolver = Resolver(way, catalog)
+        for person in ("ann", "bob", "ann", "cid"):  # bob is the one of the longest ago
+            await led(resolver, "api.shop", person=person)
+        server.put("pods", pod("api-2-1", owner="rs2"))
+        first = pod("api-2-0", owner="rs2", ready=False)
+        server.put("pods", first)
+
+        assert await led(resolver, "api.shop", person="ann") == "api-2-0"
+        assert await led(resolver, "api.shop", person="cid") == "api-2-0"
+        assert await led(resolver, "api.shop", person="bob") == "api-2-1"
 
 
 # --- what is only starting ---------------------------------------------------
@@ -248,7 +437,9 @@ async def test_a_starting_pod_is_waited_for_and_each_reason_is_told_once(
     server.put("pods", pod("web", phase="Pending", ready=False, containers={"app": {}}, status=unscheduled))
     told: list[str] = []
     async with catalogue(way, how) as catalog:
-        coming = asyncio.create_task(Resolver(way, catalog).resolve(target("web.shop"), person="a", tell=told.append))
+        coming = asyncio.create_task(
+            Resolver(way, catalog).resolve(target("web.shop"), person="a", sees=sees_all, tell=told.append)
+        )
         await holds(lambda: len(told) == 1)
         for number in range(3):
             server.put("pods", pod("web", metadata={"labels": {"n": str(number)}}, **STARTING))
@@ -267,7 +458,9 @@ async def test_a_workload_without_a_pod_is_waited_for(server: ListServer, way: A
     put_deployment(server)
     told: list[str] = []
     async with catalogue(way, how) as catalog:
-        coming = asyncio.create_task(Resolver(way, catalog).resolve(target("api.shop"), person="a", tell=told.append))
+        coming = asyncio.create_task(
+            Resolver(way, catalog).resolve(target("api.shop"), person="a", sees=sees_all, tell=told.append)
+        )
         await holds(lambda: len(told) == 1)
         server.put("pods", pod("api-2-a", owner="rs2", ready=False))
         found = await coming
@@ -294,7 +487,9 @@ async def test_a_pod_that_fails_or_goes_while_it_is_waited_for_is_refused(
     server.put("pods", pod("web", **STARTING))
     told: list[str] = []
     async with catalogue(way, how) as catalog:
-        coming = asyncio.create_task(Resolver(way, catalog).resolve(target("web.shop"), person="a", tell=told.append))
+        coming = asyncio.create_task(
+            Resolver(way, catalog).resolve(target("web.shop"), person="a", sees=sees_all, tell=told.append)
+        )
         await holds(lambda: len(told) == 1)
         if becomes is None:
             server.remove("pods", "web")
@@ -312,7 +507,9 @@ async def test_patience_has_an_end_and_the_reason_is_told(server: ListServer, wa
     server.put("pods", pod("web", **STARTING))
     async with catalogue(way, how) as catalog:
         with pytest.raises(BastionError) as caught:
-            await Resolver(way, catalog, patience_s=0.2).resolve(target("web.shop"), person="a", tell=told_to_nobody)
+            await Resolver(way, catalog, patience_s=0.2).resolve(
+                target("web.shop"), person="a", sees=sees_all, tell=told_to_nobody
+            )
 
     assert caught.value.code is Code.TARGET_NOT_RUNNING
     assert caught.value.user_message == "pod web did not start within 0 s: ContainerCreating"
@@ -322,7 +519,9 @@ async def test_who_leaves_while_waiting_leaves_nothing_behind(server: ListServer
     server.put("pods", pod("web", **STARTING))
     told: list[str] = []
     async with keeping_up(way) as catalog:
-        coming = asyncio.create_task(Resolver(way, catalog).resolve(target("web.shop"), person="a", tell=told.append))
+        coming = asyncio.create_task(
+            Resolver(way, catalog).resolve(target("web.shop"), person="a", sees=sees_all, tell=told.append)
+        )
         await holds(lambda: bool(told))
         coming.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -338,7 +537,7 @@ async def test_what_the_catalogue_does_not_have_is_asked_for(server: ListServer,
     async with keeping_up(way) as catalog:
         server.objects["pods"] = {("shop", "new"): pod("new")}  # not told to the watches
 
-        found = await Resolver(way, catalog).resolve(target("new.shop"), person="a", tell=told_to_nobody)
+        found = await Resolver(way, catalog).resolve(target("new.shop"), person="a", sees=sees_all, tell=told_to_nobody)
 
         assert (found.target.pod, found.stale) == ("new", False)
         assert catalog.pod("shop", "new") is None
@@ -353,7 +552,7 @@ async def test_a_catalogue_that_is_behind_is_not_relied_on_and_that_is_said(serv
         await holds(lambda: catalog.freshness("pod", "shop") is Freshness.BEHIND)
         server.put("pods", pod("web", metadata={"uid": "another"}))
 
-        found = await Resolver(way, catalog).resolve(target("web.shop"), person="a", tell=told_to_nobody)
+        found = await Resolver(way, catalog).resolve(target("web.shop"), person="a", sees=sees_all, tell=told_to_nobody)
 
         assert (found.target.pod_uid, found.stale) == ("another", True)
 
@@ -374,14 +573,15 @@ async def test_a_kind_that_the_bastion_may_not_look_up_does_not_hide_the_others(
 async def test_where_namespaces_may_not_be_looked_up_a_missing_pod_is_still_that(server: ListServer, way: Api) -> None:
     server.refused["namespaces"] = 403
 
-    assert (await refused(way, "asked", "web.shop")).user_message == "there is no pod or workload web in namespace shop"
+    absent = await refused(way, "asked", "web.shop")
+    assert absent.user_message == "there is no pod or workload web in namespace shop, or your roles do not reach it"
 
 
 async def test_a_namespace_that_is_not_looked_after_is_not_even_asked_about(server: ListServer, way: Api) -> None:
     server.put("pods", pod("web", namespace="secret"))
     async with keeping_up(way, "shop") as catalog:
         with pytest.raises(BastionError) as caught:
-            await Resolver(way, catalog).resolve(target("web.secret"), person="a", tell=told_to_nobody)
+            await Resolver(way, catalog).resolve(target("web.secret"), person="a", sees=sees_all, tell=told_to_nobody)
 
     assert caught.value.code is Code.TARGET_MISSING
     assert "not one of those that this bastion looks after" in caught.value.user_message

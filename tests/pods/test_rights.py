@@ -19,7 +19,9 @@ from bastion.pods.rights import (
     REAPER,
     SERVICE_ACCOUNT,
     Grant,
+    Question,
     forbidden,
+    is_anybody,
     needed,
     questions,
     remarks,
@@ -148,6 +150,21 @@ class TestImpersonation:
         assert "subjectaccessreviews" not in {name for rule in rules for name in rule.resources}
 
 
+def own(grants: tuple[Grant, ...]) -> tuple[Question, ...]:
+    """What the ServiceAccount has to be allowed."""
+    return tuple(question for grant in grants if grant.kind == "ServiceAccount" for question in questions(grant))
+
+
+def holds(had: Question, wanted: Question) -> bool:
+    """Whether a right brings another with it: it is about every name, or about the whole cluster."""
+    return (
+        (had.verb, had.group, had.resource, had.subresource)
+        == (wanted.verb, wanted.group, wanted.resource, wanted.subresource)
+        and had.name in {"", wanted.name}
+        and had.place in {EVERYWHERE, wanted.place}
+    )
+
+
 LABELS = st.sampled_from(["shop", "prod", "kube-system", "true", "123", "y"])
 GLOBS = st.one_of(LABELS, st.sampled_from(["*", "shop-*", "?rod"]))
 GROUPS = st.sampled_from(["bastion:a", "bastion:a/b", "bastion:a.b", "bastion:reaper", "bastion:x@y", "bastion:A_b"])
@@ -182,7 +199,8 @@ def allowed_actions(asked: Policy) -> set[Action]:
 def test_nothing_forbidden_is_ever_granted_to_anybody(asked: Policy, mode: str, namespaces: tuple[str, ...]) -> None:
     grants = needed(mode, asked, namespaces)
 
-    assert not set(questions(grants)) & set(forbidden(mode, namespaces))
+    avoided = forbidden(mode, namespaces, anybody=is_anybody(grants))
+    assert not [(had, wanted) for had in own(grants) for wanted in avoided if holds(had, wanted)]
     for grant in grants:
         for rule in grant.rules:
             assert not {"escalate", "bind", "*"} & set(rule.verbs)
@@ -244,9 +262,55 @@ def as_object(rule: Any) -> dict[str, list[str]]:
     return plain | ({"resourceNames": list(rule.names)} if rule.names else {})
 
 
-def test_questions_are_asked_for_each_verb_resource_and_name_of_the_account() -> None:
-    asked = {str(question) for question in questions(needed(IMPERSONATE, policy(allow(Action.EXEC)), ("shop",)))}
+def test_what_is_looked_up_is_granted_as_it_is_used() -> None:
+    """ReplicaSets are listed and watched, and none is ever asked for by its name; all others are."""
+    verbs: dict[str, set[str]] = {}
+    for question in own(needed(SERVICE_ACCOUNT, policy())):
+        verbs.setdefault(question.resource, set()).add(question.verb)
+
+    assert verbs == {
+        **{kind: {"get", "list", "watch"} for kind in ("pods", "deployments", "statefulsets", "daemonsets", "jobs")},
+        "replicasets": {"list", "watch"},
+        "namespaces": {"get"},
+    }
+
+
+class TestForbidden:
+    def said(self, mode: str, *, anybody: bool = False) -> set[str]:
+        return {str(question) for question in forbidden(mode, ("shop",), anybody=anybody)}
+
+    def test_as_people_the_bastion_itself_enters_no_pod_and_reaches_none(self) -> None:
+        entering = {
+            *(f"{verb} pods/{name} in shop" for verb in ("get", "create") for name in ("exec", "portforward")),
+            *(f"{verb} pods/ephemeralcontainers in shop" for verb in ("patch", "update")),
+        }
+
+        assert entering <= self.said(IMPERSONATE)
+        assert not entering & self.said(SERVICE_ACCOUNT)
+
+    @pytest.mark.parametrize("mode", MODES)
+    def test_it_makes_and_removes_nothing(self, mode: str) -> None:
+        made = {"pods", "deployments.apps", "replicasets.apps", "statefulsets.apps", "daemonsets.apps"}
+        made |= {"jobs.batch", "cronjobs.batch"}
+
+        assert {f"create {kind}{place}" for kind in made for place in ("", " in shop")} <= self.said(mode)
+        assert {"delete pods", "delete pods in shop", "create pods/attach in shop"} <= self.said(mode)
+
+    def test_the_clusters_own_users_are_asked_about_unless_the_policy_needs_every_name(self) -> None:
+        users = {f"impersonate users system:{name}" for name in ("admin", "kube-controller-manager", "kube-scheduler")}
+        named, grouped = policy(allow(Action.EXEC), subject="person:alice"), policy(allow(Action.EXEC))
+
+        assert users <= self.said(IMPERSONATE, anybody=is_anybody(needed(IMPERSONATE, named)))
+        assert not users & self.said(IMPERSONATE, anybody=is_anybody(needed(IMPERSONATE, grouped)))
+        assert users <= self.said(SERVICE_ACCOUNT, anybody=is_anybody(needed(SERVICE_ACCOUNT, grouped)))
+
+
+def test_questions_are_asked_for_each_verb_resource_and_name_of_a_subject() -> None:
+    grants = needed(IMPERSONATE, policy(allow(Action.EXEC)), ("shop",))
+    asked = {str(question) for question in own(grants)}
+    others = {grant.subject: {str(question) for question in questions(grant)} for grant in grants}
 
     assert {"watch pods in shop", "get jobs.batch in shop", "impersonate groups bastion:shop-developer"} <= asked
     assert "impersonate userextras/bastion-session.authentication.k8s.io" in asked
     assert not any("pods/exec" in question for question in asked)
+    assert others[REAPER] == others["bastion:shop-developer"] == {"get pods/exec in shop", "create pods/exec in shop"}

@@ -1,4 +1,4 @@
-"""A catalogue that keeps up with an API server, and the way to that server; used by the tests of discovery."""
+"""A catalogue that keeps up with an API server, the way there, and what people see; used by the tests of discovery."""
 
 from __future__ import annotations
 
@@ -18,10 +18,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from bastion.model import Target
     from bastion.pods.api import Api
-    from bastion.ports import Clock
+    from bastion.ports import Clock, Sees
 
 PATIENCE_S = 30.0
+
+
+def sees_all(_target: Target) -> bool:
+    """A person who may do something everywhere."""
+    return True
+
+
+def sees_team(team: str, *containers: str) -> Sees:
+    """A person who may do something in the pods of one team alone, there in some containers or in all."""
+    return lambda target: target.labels.get("team") == team and (not containers or target.container in containers)
 
 
 @asynccontextmanager

@@ -159,10 +159,10 @@ class Faulty:
         return self.bastion.sockets / "master"
 
     @contextmanager
-    def printing(self, command: str, *, login: str = "web.default") -> Iterator[Printing]:
+    def printing(self, command: str, *options: str, login: str = "web.default") -> Iterator[Printing]:
         """An ssh client whose command prints in the pod; its output is read as it comes."""
         word = new_word()
-        with started(self.argv(f"{login}@b", f"{command}; : {word}")) as ssh:
+        with started(self.argv(*options, f"{login}@b", f"{command}; : {word}")) as ssh:
             printing = Printing(ssh, word)
             wait_until(lambda: printing.received or ssh.poll() is not None)
             assert printing.received, printing.ended()

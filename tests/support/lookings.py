@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bastion.events import ClientEvent, PodEvent
     from bastion.model import (
         AuditEvent,
+        Beside,
         Chunk,
         CommandEnd,
         CommandRecord,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
         TargetLogin,
     )
     from bastion.podfacts import PodFacts
-    from bastion.ports import LogOptions, Tell
+    from bastion.ports import LogOptions, Sees, Tell
 
     Object = dict[str, Any]
 
@@ -116,8 +117,8 @@ class Cluster:
     options: list[LogOptions] = field(default_factory=list)
     started: list[ExecRequest] = field(default_factory=list)
 
-    async def find(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
-        del person, tell
+    async def find(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
+        del person, sees, tell
         for one in map(pod_facts, self.objects):
             if (one.namespace, one.name) == (login.namespace, login.name):
                 container = login.container or one.default_container or one.containers[0].name
@@ -132,8 +133,8 @@ class Cluster:
                 )
         raise BastionError(Code.TARGET_MISSING, f"there is no pod {login.name} in namespace {login.namespace}")
 
-    async def resolve(self, login: TargetLogin, *, person: str, tell: Tell) -> Resolved:
-        return await self.find(login, person=person, tell=tell)
+    async def resolve(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
+        return await self.find(login, person=person, sees=sees, tell=tell)
 
     async def review(self, target: Target, identity: KubeIdentity, tell: Tell) -> str:
         del target, identity, tell
@@ -147,7 +148,7 @@ class Cluster:
         self.started.append(request)
         yield Shell()
 
-    async def debug(self, target: Target, image: str, identity: KubeIdentity, tell: Tell) -> Target:
+    async def debug(self, target: Target, image: str, identity: KubeIdentity, tell: Tell) -> Beside:
         raise NotImplementedError
 
     async def reap(self, target: Target, marker: str, *, lingering: bool) -> Reaped:

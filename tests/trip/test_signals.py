@@ -10,7 +10,14 @@ import pytest
 from support.sshpeer import connected
 
 if TYPE_CHECKING:
+    import asyncssh
+
     from support.trips import Bastion
+
+
+async def line(process: asyncssh.SSHClientProcess[str]) -> str:
+    return await asyncio.wait_for(process.stdout.readline(), 20)
+
 
 COUNTING = """trap 'echo got {0}' {0}; trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.1; done"""
 
@@ -21,11 +28,11 @@ async def test_a_signal_without_a_terminal_reaches_the_process(bastion: Bastion,
         connected(bastion) as connection,
         connection.create_process(COUNTING.format(name), encoding="utf-8") as process,
     ):
-        assert await process.stdout.readline() == "ready\n"
+        assert await line(process) == "ready\n"
         process.send_signal(name)
-        assert await process.stdout.readline() == f"got {name}\n"
+        assert await line(process) == f"got {name}\n"
         process.send_signal("TERM")
-        assert await process.stdout.readline() == "bye\n"
+        assert await line(process) == "bye\n"
         assert (await process.wait(timeout=20)).exit_status == 7
 
 
@@ -34,7 +41,7 @@ async def test_kill_ends_it_with_the_status_of_a_kill(bastion: Bastion) -> None:
         connected(bastion) as connection,
         connection.create_process("echo ready; exec sleep 1000", encoding="utf-8") as process,
     ):
-        assert await process.stdout.readline() == "ready\n"
+        assert await line(process) == "ready\n"
         process.send_signal("KILL")
         assert (await process.wait(timeout=20)).exit_status == 137
 
@@ -44,9 +51,9 @@ async def test_what_a_terminal_has_no_key_for_arrives_too(bastion: Bastion) -> N
     async with connected(bastion) as connection:
         process = await connection.create_process(command, term_type="xterm", encoding="utf-8")
         async with process:
-            assert (await process.stdout.readline()).strip() == "ready"
+            assert (await line(process)).strip() == "ready"
             process.send_signal("USR2")
-            while (await process.stdout.readline()).strip() != "got USR2":
+            while (await line(process)).strip() != "got USR2":
                 pass  # the shell tells of its sleep first, which got it too
             process.send_signal("TERM")
             assert (await process.wait(timeout=20)).exit_status == 7
@@ -58,11 +65,25 @@ async def test_a_signal_that_nobody_knows_is_answered_with_words(bastion: Bastio
         connected(bastion) as connection,
         connection.create_process("echo ready; cat", encoding="utf-8") as process,
     ):
-        assert await process.stdout.readline() == "ready\n"
+        assert await line(process) == "ready\n"
         process.channel.send_signal(name)
         assert said in await asyncio.wait_for(process.stderr.readline(), 20)
         process.stdin.write_eof()
         assert (await process.wait(timeout=20)).exit_status == 0
+
+
+async def test_a_flood_of_signals_costs_a_few_execs(bastion: Bastion) -> None:
+    async with (
+        connected(bastion) as connection,
+        connection.create_process("echo ready; cat", encoding="utf-8") as process,
+    ):
+        assert await line(process) == "ready\n"
+        before = len(bastion.control({"do": "execs"})["execs"])
+        for _ in range(2000):
+            process.send_signal("CONT")
+        process.stdin.write_eof()
+        assert (await process.wait(timeout=20)).exit_status == 0
+        assert len(bastion.control({"do": "execs"})["execs"]) - before < 50
 
 
 async def test_where_there_is_no_shell_to_deliver_it_that_is_said(bastion: Bastion) -> None:
@@ -79,9 +100,9 @@ async def test_the_signal_is_in_the_transcript(bastion: Bastion) -> None:
         connected(bastion) as connection,
         connection.create_process(COUNTING.format("USR1") + " # seen", encoding="utf-8") as process,
     ):
-        assert await process.stdout.readline() == "ready\n"
+        assert await line(process) == "ready\n"
         process.send_signal("USR1")
-        await process.stdout.readline()
+        await line(process)
         process.send_signal("TERM")
         await process.wait(timeout=20)
     session = await asyncio.to_thread(bastion.last_session)

@@ -10,7 +10,7 @@ import pytest
 
 from bastion.model import WindowSize
 from support.terminal import Terminal
-from support.trips import wait_until
+from support.trips import POLICY, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,11 +21,22 @@ SIZE = WindowSize(cols=120, rows=40)
 PODS = "/api/v1/namespaces/shop/pods"
 BUSYBOX = {"name": "main", "image": "local/busybox:1"}
 
+NARROW = """\
+  ours:
+    kubernetes: {groups: ["bastion:engineer"]}
+    allow:
+      - {namespaces: [shop], actions: [exec, logs], pods: {matchLabels: {team: ours}}}
+"""
+
 
 @pytest.fixture(scope="module")
-def targets(start: Starter) -> Iterator[Bastion]:
-    """A bastion with a cluster of its own, for what is made and broken here."""
-    with start() as bastion:
+def targets(start: Starter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bastion]:
+    """A bastion with a cluster of its own, for what is made and broken here; ines reaches pods of one team in shop."""
+    policy = tmp_path_factory.mktemp("narrow") / "policy.yaml"
+    roles, bindings = POLICY.split("bindings:\n")
+    bound = '  - {role: ours, subjects: ["person:ines"]}\n'
+    policy.write_text(f"{roles}{NARROW}bindings:\n{bindings}{bound}")
+    with start(settings={"BASTION_POLICY_FILE": str(policy)}) as bastion:
         yield bastion
 
 
@@ -71,16 +82,16 @@ def becomes(bastion: Bastion, name: str, phase: str) -> None:
     wait_until(lambda: of_pod(bastion, name)["status"].get("phase") == phase)
 
 
-def led_to(bastion: Bastion, login: str) -> tuple[str, str]:
+def led_to(bastion: Bastion, login: str, *, person: str = "alice") -> tuple[str, str]:
     """The pod and the container that a login leads to."""
-    done = bastion.ssh("-T", f"{login}@b", "true")
+    done = bastion.ssh("-T", f"{login}@b", "true", person=person)
     assert done.returncode == 0, done.stderr
     session = bastion.last_session()
     return session["pod"], session["container"]
 
 
-def refusal(bastion: Bastion, login: str) -> str:
-    done = bastion.ssh(f"{login}@b", "true")
+def refusal(bastion: Bastion, login: str, *, person: str = "alice") -> str:
+    done = bastion.ssh(f"{login}@b", "true", person=person)
     assert (done.returncode, done.stdout) == (253, b"")
     return str(done.stderr.decode())
 
@@ -103,6 +114,17 @@ def test_a_choice_is_shown_and_the_same_person_is_led_to_the_same_pod(targets: B
         terminal.expect(f"bastion: {first} of deploy/many")
         terminal.type("exit\r")
         assert terminal.process.wait(30) == 0
+
+
+def test_people_stay_in_their_pods_when_a_workload_is_scaled_up(targets: Bastion) -> None:
+    apply(targets, made_by("Deployment", "grown", replicas=2))
+    kubectl(targets, "rollout", "status", "deployment/grown", "--timeout=30s")
+    before = led_to(targets, "grown.shop")
+
+    kubectl(targets, "patch", "deployment", "grown", "-p", '{"spec":{"replicas":8}}')
+    kubectl(targets, "rollout", "status", "deployment/grown", "--timeout=30s")
+
+    assert led_to(targets, "grown.shop") == before
 
 
 def test_a_new_roll_out_is_where_people_go(targets: Bastion) -> None:
@@ -234,6 +256,41 @@ def test_a_pod_that_is_being_deleted_is_refused(targets: Bastion) -> None:
 
     assert "pod leaving is Terminating: it is being deleted" in refusal(targets, "leaving.shop")
     kubectl(targets, "delete", "pod", "leaving", "--grace-period=0", "--force")
+
+
+# --- what a person does not see ----------------------------------------------
+
+
+def test_nothing_is_told_of_a_pod_that_no_role_reaches_but_to_the_record(targets: Bastion) -> None:
+    labels = {"metadata": {"labels": {"team": "ours"}}}
+    apply(targets, pod("ours", **labels, containers=[BUSYBOX, {**BUSYBOX, "name": "side"}]))
+    apply(targets, pod("vault", containers=[{**BUSYBOX, "name": "secret", "command": ["sh", "-c", "exit 4"]}]))
+    apply(targets, pod("late", schedulingGates=[{"name": "example.com/quota"}]))
+    apply(targets, made_by("Deployment", "vaults", replicas=1))
+    kubectl(targets, "rollout", "status", "deployment/vaults", "--timeout=30s")
+    becomes(targets, "ours", "Running")
+    wait_until(lambda: "CrashLoopBackOff" in str(of_pod(targets, "vault")["status"]))
+    wait_until(lambda: "CrashLoopBackOff" in refusal(targets, "vault.shop"))
+
+    for name in ("nothing", "vault", "vault.shop+x", "late", "vaults"):
+        login = name if "." in name else f"{name}.shop"
+        what = login.partition(".")[0]
+        said = refusal(targets, login, person="ines")
+        assert said == f"bastion: there is no pod or workload {what} in namespace shop, or your roles do not reach it\n"
+    assert led_to(targets, "ours.shop+side", person="ines") == ("ours", "side")
+    assert "ours has no container x; it has main, side" in refusal(targets, "ours.shop+x", person="ines")
+
+    events = wait_until(lambda: _refused(targets, "vault.shop", "nothing.shop"))
+    assert "it is there, but no role of this person's reaches it" in events["vault.shop"]
+    assert "it is not there" in events["nothing.shop"]
+
+
+def _refused(bastion: Bastion, *logins: str) -> dict[str, str]:
+    """The events of what ines was refused, by login, once all of them are written."""
+    events = bastion.audit("events", "--limit", "50")
+    of_ines = [one for one in events if (one["type"], one["person"]) == ("session.refused", "ines")]
+    found = {event["login"]: str(event["detail"]) for event in of_ines}
+    return found if found.keys() >= set(logins) else {}
 
 
 # --- the catalogue -----------------------------------------------------------
