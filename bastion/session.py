@@ -188,14 +188,14 @@ class Trips:
             return lifecycle.BROKEN  # before anything began
         begun = trip.begun(visitor, asked, admitted, self._stamp(), self.new_id())
         await self._begin(begun, visitor)
-        self._say_where(admitted.resolved, client)
+        self._say_where(admitted.resolved, asked, client)
         work = Work(begun=begun, asked=asked, admitted=admitted, visitor=visitor, client=client, look=look)
         return await self._work(work)
 
     @staticmethod
-    def _say_where(resolved: Resolved, client: Client) -> None:
+    def _say_where(resolved: Resolved, asked: Asked, client: Client) -> None:
         """What a person should know of where they are: which pod it is where it was a choice."""
-        if resolved.stale:
+        if resolved.stale and asked.pty is not None:
             client.notice("the list of pods is out of date (the API server was away), so it was asked directly")
         if resolved.chosen_from:
             client.notice(f"{resolved.target.pod} of {resolved.chosen_from}")

@@ -173,7 +173,7 @@ class Asked(Api):
         self._url(path, query)
         return {"metadata": {"name": path[-1], "namespace": path[3], "uid": "uid"}}
 
-    async def open_stream(
+    async def open_stream(  # noqa: PLR0913 - as in Api
         self,
         path: Sequence[str],
         query: Sequence[tuple[str, str]],

@@ -96,14 +96,6 @@ def test_a_node_that_the_cluster_takes_for_lost_although_the_person_says_nothing
         faulty.bastion.control({"do": "node", "up": True})
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (0, b"the API server may have been restarted: connect again"),
-        (10, b"the cluster's API server cannot be reached"),
-    ],
-    ids=["back at once", "away"],
-)
 def test_an_api_server_that_is_busy_costs_nobody_their_session(faulty: Faulty) -> None:
     with faulty.printing("stty -echo; echo started; read -r x; echo $x", "-tt") as waiting:
         faulty.bastion.control({"do": "fail", "times": 1000, "status": 503, "match": "/exec"})
@@ -127,6 +119,14 @@ def test_a_silent_command_is_not_asked_after(faulty: Faulty) -> None:
     assert knocks == []
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, b"the API server may have been restarted: connect again"),
+        (10, b"the cluster's API server cannot be reached"),
+    ],
+    ids=["back at once", "away"],
+)
 def test_an_api_server_that_is_restarted(faulty: Faulty, seconds: int, said: bytes) -> None:
     with faulty.printing(TICKS) as ticks:
         faulty.bastion.control({"do": "reset", "seconds": seconds})

@@ -12,13 +12,15 @@ from aiohttp import web
 
 from bastion.errors import BastionError, Code
 from bastion.model import KubeIdentity, Target
-from bastion.pods.debug import NAMES_TRIED, Beside, Debugging
+from bastion.pods.debug import NAMES_TRIED, Debugging
 from support import podobjects
 from support.apis import api_by, kubeconfig_at, told_to_nobody
 from support.podobjects import RUNNING
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from bastion.model import Beside
 
     Object = dict[str, Any]
 
