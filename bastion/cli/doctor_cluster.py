@@ -15,7 +15,7 @@ from bastion.cli.doctor_check import broken, failed, ok, warning
 from bastion.errors import BastionError
 from bastion.metrics import Metrics
 from bastion.model import KubeIdentity
-from bastion.pods import api, probe, rights
+from bastion.pods import api, connecting, probe, rights
 from bastion.pods.configuration import Surroundings, configured
 from bastion.pods.retry import Retries
 from bastion.settings import names_in
@@ -65,7 +65,7 @@ async def cluster_checks(
         greeting = await probe.greet(configuration, clock)
     except BastionError as error:
         reach = f"{configuration.server} has to be reachable from here; {_GET_IN}"
-        yield broken("api-server", error, _PROXY if isinstance(error, probe.ProxyError) else reach)
+        yield broken("api-server", error, _PROXY if isinstance(error, connecting.ProxyError) else reach)
         for name in ("clock", "rights", "exec"):
             yield _not_made(name)
         return

@@ -23,6 +23,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from bastion.errors import BastionError, Code
+from bastion.pods.connecting import REQUEST_TIMEOUT_S, failure, unavailable
 from bastion.pods.retry import Passing
 
 if TYPE_CHECKING:
@@ -43,9 +44,6 @@ SESSION_EXTRA = "bastion-session"
 
 CONNECT_TIMEOUT_S = 15.0
 """How long an upgrade may take before the API server counts as unavailable."""
-
-REQUEST_TIMEOUT_S = 15.0
-"""The same for a request with its answer."""
 
 SSLProtocol.max_size = 24 * 1024  # asyncio's own is 256 KiB
 # Each TLS connection holds a buffer of this size for as long as it lives, and idle sessions are many; nor should
@@ -168,7 +166,7 @@ class Api:
             except TimeoutError as error:
                 raise unavailable(f"no answer within {CONNECT_TIMEOUT_S:.0f} s") from error
             except (aiohttp.ClientError, OSError) as error:
-                raise unavailable(f"{type(error).__name__} {error}") from error
+                raise failure(error, self._configuration) from error
             if not response.ok:
                 refused = Refused(response.status, said)
                 if refused.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.GONE}:
@@ -220,11 +218,11 @@ class Api:
                 raise Passing(_cannot_answer(refused), refused.retry_after_s) from refused
             raise
         except aiohttp.ClientConnectorError as error:  # nothing was sent
-            raise Passing(unavailable(str(error))) from error
+            raise Passing(failure(error, self._configuration)) from error
         except TimeoutError as error:
             raise unavailable(f"no answer within {CONNECT_TIMEOUT_S:.0f} s") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise unavailable(str(error)) from error
+            raise failure(error, self._configuration) from error
 
     async def _json(self, call: _Call, tell: Tell | None) -> Any:
         def attempt() -> Awaitable[bytes]:
@@ -257,7 +255,7 @@ class Api:
         except TimeoutError as error:
             raise Passing(unavailable(f"no answer within {REQUEST_TIMEOUT_S:.0f} s")) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise Passing(unavailable(f"{type(error).__name__} {error}")) from error
+            raise Passing(failure(error, self._configuration)) from error
         if response.ok:
             return said
         refused = Refused(response.status, said, response.headers.get("Retry-After", ""))
@@ -322,14 +320,6 @@ async def connect(configuration: ClusterConfiguration, retries: Retries, *, impe
         yield api
     finally:
         await api.aclose()
-
-
-def unavailable(detail: str, *, status: int | None = None) -> BastionError:
-    """The error for an API server that does not answer, or (with the HTTP status) not as it should."""
-    fault = "cannot be reached" if status is None else f"cannot answer now (HTTP {status})"
-    return BastionError(
-        Code.CLUSTER_UNAVAILABLE, f"the cluster's API server {fault}; try again in a moment", detail=detail
-    )
 
 
 def status_message(body: str) -> str:

@@ -11,7 +11,8 @@ from bastion.errors import BastionError, Code
 from bastion.events import Exited
 from bastion.model import Outcome, Stream
 from bastion.pods import boot
-from bastion.pods.api import Refused, not_accepted, unavailable
+from bastion.pods.api import Refused, not_accepted
+from bastion.pods.connecting import unavailable
 from bastion.pods.stream import Around, WebSocketExec
 from bastion.wire import remotecommand
 

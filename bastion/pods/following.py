@@ -13,7 +13,7 @@ from bastion.errors import BastionError
 from bastion.events import Exited
 from bastion.model import Outcome
 from bastion.pods import fate
-from bastion.pods.api import unavailable
+from bastion.pods.connecting import unavailable
 from bastion.pods.stream import broken
 
 if TYPE_CHECKING:

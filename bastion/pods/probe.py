@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import ssl
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from yarl import URL
 
 from bastion.errors import BastionError, Code
 from bastion.model import KubeIdentity
 from bastion.podfacts import pod_facts, target_of
 from bastion.pods import rights
-from bastion.pods.api import REQUEST_TIMEOUT_S, Refused, unavailable
+from bastion.pods.api import Refused
 from bastion.pods.boot import Boot
+from bastion.pods.connecting import REQUEST_TIMEOUT_S, failure, unavailable
 from bastion.pods.execs import Execs, Streams
 
 if TYPE_CHECKING:
@@ -29,15 +26,6 @@ if TYPE_CHECKING:
 
 _NOTHING = Boot(argv=("/no/such/program",), ready=b"", framed_input=False)
 """Opens a stream and cannot start anything, so that nobody's process is ever without a record."""
-
-
-class ProxyError(BastionError):
-    """The API server may be well: the proxy on the way to it is what failed."""
-
-    def __init__(self, detail: str) -> None:
-        """detail: the proxy's host and port, and the cause."""
-        message = "the proxy on the way to the cluster's API server does not let us through"
-        super().__init__(Code.CLUSTER_UNAVAILABLE, message, detail=detail)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +42,7 @@ class Greeting:
 
 
 async def greet(configuration: ClusterConfiguration, clock: Clock) -> Greeting:
-    """Ask for the version. Raises BastionError(CLUSTER_UNAVAILABLE), where and why in `detail`; ProxyError is one."""
+    """Ask for the version. Raises BastionError(CLUSTER_UNAVAILABLE), where and why in `detail`; or a ProxyError."""
     headers = await configuration.headers()
     before = clock.now()
     try:
@@ -71,7 +59,7 @@ async def greet(configuration: ClusterConfiguration, clock: Clock) -> Greeting:
             half = (clock.now() - before) / 2
             body = await _json(response)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise _failure(error, configuration) from error
+        raise failure(error, configuration) from error
     try:
         theirs = parsedate_to_datetime(response.headers["Date"])
         # The header counts whole seconds, so it is half a second behind on average.
@@ -79,37 +67,6 @@ async def greet(configuration: ClusterConfiguration, clock: Clock) -> Greeting:
     except (KeyError, ValueError, TypeError):  # there is none, or it is no time with a zone
         ahead_s = None
     return Greeting(status=response.status, version=str(body.get("gitVersion") or ""), ahead_s=ahead_s)
-
-
-def _failure(error: Exception, configuration: ClusterConfiguration) -> BastionError:
-    """What a connection that failed means, in words of our own: aiohttp's have objects, and a proxy's password."""
-    proxy = URL(configuration.proxy or "")
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return ProxyError(f"{proxy.host}:{proxy.port}: HTTP {error.status} {error.message}")
-    if not isinstance(error, aiohttp.ClientConnectorError):
-        server = URL(configuration.server)
-        through = f" through the proxy {proxy.host}:{proxy.port}" if configuration.proxy else ""
-        return unavailable(f"{server.host}:{server.port}{through}: {_cause(error)}")
-    where = f"{error.host}:{error.port}: {_cause(error.os_error)}"
-    if configuration.proxy and (error.host, error.port) == (proxy.host, proxy.port):
-        return ProxyError(where)
-    return unavailable(where)
-
-
-def _cause(error: Exception) -> str:
-    match error:
-        case TimeoutError():
-            return f"no answer within {REQUEST_TIMEOUT_S:.0f} s"
-        case ssl.SSLCertVerificationError():
-            return f"its certificate is not trusted: {error.verify_message}"
-        case ssl.SSLError():
-            return f"no TLS: {(error.reason or 'broken off').lower().replace('_', ' ')}"
-        case socket.gaierror():
-            return str(error.strerror)
-        case OSError(errno=int(number)):
-            return os.strerror(number)
-        case _:
-            return str(error) or type(error).__name__
 
 
 async def _json(response: aiohttp.ClientResponse) -> dict[str, Any]:

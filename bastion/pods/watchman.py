@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from bastion.errors import BastionError
 from bastion.podfacts import pod_facts
 from bastion.pods import fate, kinds
-from bastion.pods.api import Refused, unavailable
+from bastion.pods.api import Refused
+from bastion.pods.connecting import unavailable
 from bastion.pods.execs import is_node_away, node_away
 from bastion.pods.listwatch import Freshness
 
