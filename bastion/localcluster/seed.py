@@ -138,7 +138,8 @@ CLUSTER_ROLES: Mapping[str, list[Object]] = {
         rule(READ, ["events"]),
         rule(["create"], ["subjectaccessreviews"], "authorization.k8s.io"),
         rule(["create"], ["tokenreviews"], "authentication.k8s.io"),
-        rule(["impersonate"], ["users", "groups"]),
+        rule(["impersonate"], ["users"]),
+        {**rule(["impersonate"], ["groups"]), "resourceNames": ["bastion:engineer", "bastion:contractor", "devs"]},
         rule(["impersonate"], ["userextras/bastion-session"], "authentication.k8s.io"),
     ],
     "bastion:engineer": [

@@ -6,6 +6,8 @@ import asyncio
 import socket
 import ssl
 import sys
+from dataclasses import replace
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -78,7 +80,7 @@ class Server:
         """Requests and answers until one of the two closes."""
         try:
             while (response := await self._next_answer(connection)) is not None:
-                connection.write(response.head() + response.body)
+                connection.write(replace(response, headers=(*response.headers, _date())).head() + response.body)
                 if response.stream is not None and not await _send(response.stream, connection):
                     break
                 if response.close:
@@ -134,3 +136,8 @@ async def _send_chunks(stream: AsyncGenerator[bytes, None], connection: Connecti
             connection.write(chunk(data))
             await connection.drain()
     connection.write(chunk(b""))
+
+
+def _date() -> tuple[str, str]:
+    """The header that every answer has: clients compare their clocks with it."""
+    return "Date", formatdate(usegmt=True)

@@ -130,8 +130,8 @@ def test_exec_with_a_terminal_has_its_size_and_ctrl_c(kubectl: Kubectl) -> None:
         terminal.resize(WindowSize(cols=77, rows=22))
         terminal.type("until stty size | grep -x '22 77'; do sleep 0.05; done\r")
         terminal.expect("22 77\r\n")
-        terminal.type("cat\r")
-        terminal.expect("cat\r\n")
+        terminal.type("sh -c 'echo rea''dy; exec cat'\r")
+        terminal.expect("ready\r\n")  # and not before: the shell's line editor has the terminal until then
         terminal.type("once\r")
         terminal.expect("once.*once\r\n")  # the terminal's echo, and the program's: it runs
         terminal.type(b"\x03")

@@ -64,6 +64,7 @@ def vanished(faulty: Faulty) -> Iterator[None]:
 @contextmanager
 def tables_locked(faulty: Faulty) -> Iterator[None]:
     """Somebody holds the tables of the record for themselves."""
+    _ask(faulty.auditor.url, _THROW_OUT_LOST)
     with _asked(faulty.auditor.url, "BEGIN", "LOCK TABLE session, event, transcript_chunk IN ACCESS EXCLUSIVE MODE"):
         yield
 
@@ -95,6 +96,12 @@ _THROW_OUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
+
+_THROW_OUT_LOST = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE state LIKE 'idle in transaction%' AND state_change < now() - interval '5 seconds'"
+)
+"""What an earlier outage cut off in the middle, and the server has not noticed yet: it would hold its locks."""
 
 _TABLES = ("session", "session_end", "connection", "event", "transcript_chunk")
 

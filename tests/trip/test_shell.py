@@ -96,12 +96,14 @@ def test_a_container_without_a_shell_says_so_with_126(bastion: Bastion) -> None:
         assert terminal.wait() == 126
 
 
-def test_a_choice_among_pods_is_told_on_a_terminal_and_only_there(bastion: Bastion) -> None:
+def test_a_choice_among_pods_is_told_on_stderr(bastion: Bastion) -> None:
     with at(bastion, "-tt", "api.shop@b", "true") as terminal:
         terminal.expect(r"bastion: api-[a-z0-9]+-[a-z0-9]{5} of deploy/api\r\n")
         assert terminal.wait() == 0
 
-    assert bastion.ssh("api.shop@b", "true").stderr == b""
+    done = bastion.ssh("api.shop@b", "hostname")
+    assert done.stderr == b"bastion: " + done.stdout.strip() + b" of deploy/api\n"
+    assert bastion.ssh("web.default@b", "true").stderr == b""
 
 
 def test_input_that_ends_ends_a_shell_on_a_terminal_too(bastion: Bastion) -> None:
