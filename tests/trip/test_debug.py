@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from bastion.model import WindowSize
+from support.grounds import IMAGE
 from support.terminal import Terminal
 from support.trips import wait_until
 
@@ -25,9 +27,10 @@ def shell(bastion: Bastion) -> Terminal:
 
 
 def test_a_shell_opens_in_a_container_beside_it_which_is_used_again(bastion: Bastion) -> None:
+    image = bastion.ground.policy(IMAGE)  # as the policy has it in this cluster
     for _ in range(2):
         with shell(bastion) as terminal:
-            terminal.expect(r"this is a debug container \(local/debian:1\)")
+            terminal.expect(rf"this is a debug container \({re.escape(image)}\)")
             terminal.expect("/proc/1/root")
             terminal.type("echo $((6*7))\r")
             terminal.expect("42")
@@ -35,13 +38,13 @@ def test_a_shell_opens_in_a_container_beside_it_which_is_used_again(bastion: Bas
             assert terminal.wait() == 5
 
     made = [one for one in ephemeral(bastion) if one["name"].startswith("bastion-debug-")]
-    assert [(one["image"], one["targetContainerName"]) for one in made] == [("local/debian:1", "main")]
+    assert [(one["image"], one["targetContainerName"]) for one in made] == [(image, "main")]
     session = bastion.last_session()
     assert (session["action"], session["outcome"], session["status"]) == ("shell", "exited", 5)
     events = [one for one in bastion.audit("events", "--limit", "20") if one["type"] == "session.debug"]
     assert events[0]["session"] == session["id"]
     assert (events[0]["action"], events[0]["rule"]) == ("debug", "debugger/allow[0]")
-    assert "local/debian:1" in events[0]["reason"]
+    assert image in events[0]["reason"]
 
 
 def test_what_is_left_in_the_debug_container_ends_with_the_session(bastion: Bastion) -> None:
