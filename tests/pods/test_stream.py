@@ -321,6 +321,39 @@ async def test_what_is_wrong_with_the_node_or_the_container_is_said_before_and_a
     assert caught.value.code in ({code, Code.STREAM_BROKEN} if upgraded else {code})
 
 
+async def test_a_container_with_another_sh_is_not_listened_to_for_ever(tmp_path: Path) -> None:
+    """As a hostile image has one: what ends leftovers asks it for one line, and it never ends."""
+
+    async def script(peer: Peer) -> None:
+        while True:
+            peer.send(b"\x01" + bytes(32768))
+            await peer.writer.drain()
+
+    async with raw_exec(tmp_path, script) as server:
+        api = await api_for(server)
+        with pytest.raises(BastionError, match="says what our program never does") as ended:
+            await pods_of(api).reap(TARGET, MARKER, lingering=False)
+        await api.aclose()
+
+    assert ended.value.code is Code.STREAM_BROKEN
+
+
+async def test_what_a_container_says_before_it_is_ready_is_not_kept_without_bound(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        while True:
+            peer.send(b"\x02" + bytes(32768))
+            await peer.writer.drain()
+
+    async with raw_exec(tmp_path, script) as server:
+        api = await api_for(server)
+        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
+            event = await stream.next_event()
+            assert isinstance(event, Output)
+            assert event.stream is Stream.STDERR
+            assert stream._queued <= 4 * pod_stream.QUEUE_LIMIT
+        await api.aclose()
+
+
 async def test_another_pod_of_that_name_is_never_started_in(tmp_path: Path) -> None:
     async def script(_peer: Peer) -> None:
         raise AssertionError("not asked")

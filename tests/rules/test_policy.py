@@ -312,3 +312,28 @@ def test_a_pod_in_its_nodes_own_network_is_reached_by_rules_that_say_so(who: str
 
     assert isinstance(decide(Person(subject=who), inside, Action.SHELL, GUARDED), Allow) is allowed
     assert isinstance(decide(Person(subject=who), pod("shop"), Action.SHELL, GUARDED), Allow)
+
+
+def test_a_debug_container_is_entered_by_the_right_that_made_it_alone() -> None:
+    rules = policyfile.parse(
+        b"""
+roles:
+  shells:
+    allow:
+      - {namespaces: [shop], actions: [shell, exec, logs]}
+  debuggers:
+    allow:
+      - {namespaces: [shop], actions: [debug]}
+    debug: {images: ["busybox:1.36"]}
+bindings:
+  - {role: shells, subjects: ["person:sam"]}
+  - {role: debuggers, subjects: ["person:dora"]}
+""",
+        "policy.yaml",
+    )
+    beside = pod("shop", "bastion-debug-1")
+
+    for action in (Action.SHELL, Action.EXEC):
+        assert isinstance(decide(Person(subject="sam"), beside, action, rules), Deny)
+        assert isinstance(decide(Person(subject="dora"), beside, action, rules), Allow)
+    assert isinstance(decide(Person(subject="sam"), beside, Action.LOGS, rules), Allow)
