@@ -25,6 +25,7 @@ from yarl import URL
 from bastion.errors import BastionError, Code
 from bastion.pods.connecting import REQUEST_TIMEOUT_S, failure, unavailable
 from bastion.pods.retry import Passing
+from bastion.pods.rights import SESSION_EXTRA
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
     from bastion.ports import Tell
 
 Answer = TypeVar("Answer")
-
-SESSION_EXTRA = "bastion-session"
-"""Under which key the API server's audit log names our session (RBAC: userextras/bastion-session)."""
 
 CONNECT_TIMEOUT_S = 15.0
 """How long an upgrade may take before the API server counts as unavailable."""

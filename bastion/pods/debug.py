@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bastion.errors import BastionError, Code
 from bastion.model import DEBUG_CONTAINERS, Beside
 from bastion.podfacts import ContainerKind, pod_facts
+from bastion.pods import kinds
 from bastion.pods.api import Refused
 from bastion.pods.markers import SOME
 
@@ -78,7 +79,7 @@ class Debugging:
 
     async def _pod(self, target: Target) -> dict[str, Any]:
         try:
-            return dict(await self._api.get("api", "v1", "namespaces", target.namespace, "pods", target.pod))
+            return dict(await self._api.get(*_path(target)))
         except Refused as refused:
             raise BastionError(
                 Code.TARGET_MISSING, f"there is no pod {target.pod} in namespace {target.namespace} any more"
@@ -86,9 +87,9 @@ class Debugging:
 
     async def _added(self, target: Target, spec: dict[str, Any], identity: KubeIdentity, tell: Tell) -> bool:
         """Whether the pod has the container now; not if somebody else was there first."""
-        path = ("api", "v1", "namespaces", target.namespace, "pods", target.pod, "ephemeralcontainers")
         body = {"spec": {"ephemeralContainers": [spec]}}
         try:
+            path = (*_path(target), "ephemeralcontainers")
             await self._api.patch(*path, body=body, content_type=STRATEGIC, identity=identity, tell=tell)
         except Refused as refused:
             if refused.status == HTTPStatus.CONFLICT:
@@ -125,6 +126,10 @@ class Debugging:
                 said = why
                 tell(f"waiting for the debug container: {why}")
             await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _path(target: Target) -> tuple[str, ...]:
+    return kinds.path(kinds.POD, target.namespace, target.pod)
 
 
 def _why_not(facts: ContainerFacts | None) -> str:

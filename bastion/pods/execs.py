@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from bastion.errors import BastionError, Code
 from bastion.events import Exited
 from bastion.model import Outcome, Stream
-from bastion.pods import boot
+from bastion.pods import boot, kinds
 from bastion.pods.api import Refused, not_accepted
 from bastion.pods.connecting import unavailable
 from bastion.pods.stream import Around, WebSocketExec
@@ -118,7 +118,7 @@ class Execs:
             ("tty", str(streams.tty).lower()),
             ("container", target.container),
         ]
-        path = ("api", "v1", "namespaces", target.namespace, "pods", target.pod, "exec")
+        path = (*kinds.path(kinds.POD, target.namespace, target.pod), "exec")
         try:
             ws = await self._api.open_stream(path, query, protocol, identity, tell, patiently=streams.patiently)
         except Refused as refused:

@@ -20,9 +20,12 @@ EVERY = tuple(_PLACES)
 
 
 def path(kind: str, namespace: str, *name: str) -> tuple[str, ...]:
-    """The path of all objects of a kind in a namespace ("" is all of them), or of the one that is named."""
+    """The path of all objects of a kind in a namespace ("" is all of them), or of the one that is named.
+
+    What is named is in a namespace: without one the path stays as empty there, and is refused before it is sent.
+    """
     version, resource = _PLACES[kind]
-    inside = ("namespaces", namespace) if namespace else ()
+    inside = ("namespaces", namespace) if namespace or name else ()
     return (*version, *inside, resource, *name)
 
 

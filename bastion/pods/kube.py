@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bastion.errors import BastionError, Code
 from bastion.events import Exited, Resized
 from bastion.model import KubeIdentity, Outcome
-from bastion.pods import boot, fate, reaper, signals
+from bastion.pods import boot, fate, reaper, rights, signals
 from bastion.pods.debug import Debugging
 from bastion.pods.execs import Execs, Streams, check
 from bastion.pods.resolve import Resolver
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bastion.pods.stream import WebSocketExec
     from bastion.ports import Sees, Tell
 
-REAPER = KubeIdentity(user="bastion:reaper")
+REAPER = KubeIdentity(user=rights.REAPER)
 """Who ends what is left: not the person, whose rights may be what has just ended."""
 
 REAP_WITHIN_S = 30.0

@@ -17,7 +17,9 @@ from bastion.pods import kinds
 from bastion.pods.api import Refused
 from bastion.pods.catalog import EVERYWHERE
 from bastion.pods.following import CUT, Followed
-from bastion.pods.listwatch import PAGE, Freshness
+from bastion.pods.listwatch import Freshness
+from bastion.pods.lookup import Direct
+from bastion.pods.pages import everything
 from bastion.pods.stream import broken
 
 if TYPE_CHECKING:
@@ -121,10 +123,7 @@ class KubeLooking:
 
     async def _now(self, target: Target) -> PodFacts | None:
         """The pod of that name as the API server has it, as the bastion sees it; None if there is none."""
-        try:
-            return pod_facts(await self._api.get(*_path(target)))
-        except Refused:
-            return None
+        return await Direct(self._api).pod(target.namespace, target.pod)
 
     async def _all(
         self,
@@ -133,19 +132,11 @@ class KubeLooking:
         identity: KubeIdentity | None = None,
         tell: Tell | None = None,
     ) -> list[Mapping[str, Any]]:
-        """A whole list, page by page."""
-        found: list[Mapping[str, Any]] = []
-        more = ""
-        while True:
-            page = [*query, ("limit", str(PAGE)), *([("continue", more)] if more else [])]
-            try:
-                answer = await self._api.get(*path, query=page, identity=identity, tell=tell)
-            except Refused:  # a namespace that is not there has nothing in it
-                return found
-            found += answer["items"] or ()
-            more = answer["metadata"].get("continue") or ""
-            if not more:
-                return found
+        """A whole list; a namespace that is not there has nothing in it."""
+        try:
+            return await everything(self._api, path, query, identity=identity, tell=tell)
+        except Refused:
+            return []
 
 
 class _Log:

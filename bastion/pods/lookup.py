@@ -10,7 +10,8 @@ from bastion.podfacts import PodFacts, WorkloadFacts, pod_facts, workload_facts
 from bastion.pods import kinds
 from bastion.pods.api import Refused
 from bastion.pods.choice import newest_first, seen
-from bastion.pods.listwatch import PAGE, Freshness
+from bastion.pods.listwatch import Freshness
+from bastion.pods.pages import everything
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +82,7 @@ class Direct:
     Its methods raise BastionError (CLUSTER_*).
     """
 
-    def __init__(self, api: Api, tell: Tell) -> None:
+    def __init__(self, api: Api, tell: Tell | None = None) -> None:
         """`tell` shows a person who waits that the API server keeps them waiting."""
         self._api = api
         self._tell = tell
@@ -139,16 +140,8 @@ class Direct:
 
     async def _list(self, kind: str, workload: WorkloadFacts) -> list[Object]:
         """Everything of a kind that a workload's selector selects."""
-        listed: list[Object] = []
-        more = ""
-        while True:
-            query = [("labelSelector", self._selectors[workload.uid]), ("limit", str(PAGE))]
-            query += [("continue", more)] if more else []
-            page = await self._api.get(*kinds.path(kind, workload.namespace), query=query, tell=self._tell)
-            listed += page.get("items") or ()
-            more = page["metadata"].get("continue") or ""
-            if not more:
-                return listed
+        query = [("labelSelector", self._selectors[workload.uid])]
+        return await everything(self._api, kinds.path(kind, workload.namespace), query, tell=self._tell)
 
 
 class Seen:

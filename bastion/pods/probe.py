@@ -12,7 +12,7 @@ import aiohttp
 from bastion.errors import BastionError, Code
 from bastion.model import KubeIdentity
 from bastion.podfacts import pod_facts, target_of
-from bastion.pods import rights
+from bastion.pods import reviews, rights
 from bastion.pods.api import Refused
 from bastion.pods.boot import Boot
 from bastion.pods.connecting import REQUEST_TIMEOUT_S, failure, unavailable
@@ -92,17 +92,10 @@ async def may(api: Api, question: Question, whom: KubeIdentity | None = None) ->
         "name": question.name,
         "namespace": question.place,
     }
-    spec: dict[str, Any] = {"resourceAttributes": {key: value for key, value in attributes.items() if value}}
-    kind = "SelfSubjectAccessReview"
-    if whom is not None:
-        kind = "SubjectAccessReview"
-        spec |= {"groups": [*whom.groups, "system:authenticated"]} | ({"user": whom.user} if whom.user else {})
-    body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
-    answer = await api.post("apis", "authorization.k8s.io", "v1", f"{kind.lower()}s", body=body)
-    try:
-        return bool(answer["status"]["allowed"])
-    except (KeyError, TypeError) as error:
-        raise unavailable(f"its answer is no {kind}") from error
+    status = await reviews.asked(api, {key: value for key, value in attributes.items() if value}, whom)
+    if "allowed" not in status:
+        raise unavailable("its answer is no review")
+    return bool(status["allowed"])
 
 
 async def exec_protocol(api: Api, namespace: str, pod: str) -> str:

@@ -23,6 +23,9 @@ SERVICE_ACCOUNT = "serviceaccount"
 MODES = (IMPERSONATE, SERVICE_ACCOUNT)
 """Settings' kubernetes.mode: whether people act in their own name, or the bastion in its own for them."""
 
+SESSION_EXTRA = "bastion-session"
+"""Under which key the API server's audit log names our session."""
+
 REAPER = "bastion:reaper"
 """The user that ends what sessions leave behind."""
 
@@ -106,7 +109,7 @@ _REVIEWS = Rule(
 _SESSIONS = Rule(
     reason="to name the session in the API server's audit log",
     group="authentication.k8s.io",
-    resources=("userextras/bastion-session",),
+    resources=(f"userextras/{SESSION_EXTRA}",),
     verbs=("impersonate",),
 )
 _EXEC = Rule(

@@ -9,12 +9,11 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from bastion.errors import BastionError
-from bastion.podfacts import pod_facts
 from bastion.pods import fate, kinds
-from bastion.pods.api import Refused
 from bastion.pods.connecting import unavailable
 from bastion.pods.execs import is_node_away, node_away
 from bastion.pods.listwatch import Freshness
+from bastion.pods.lookup import Direct
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -88,11 +87,7 @@ class Watchman:
 
     async def look(self, target: Target, tell: Tell | None = None) -> PodFacts | None:
         """The pod as the API server has it now, None if it is gone. Raises BastionError (CLUSTER_*)."""
-        try:
-            found = await self._api.get("api", "v1", "namespaces", target.namespace, "pods", target.pod, tell=tell)
-        except Refused:
-            return None
-        return pod_facts(found)
+        return await Direct(self._api, tell).pod(target.namespace, target.pod)
 
     async def end_of(self, begun: PodFacts, target: Target, is_in_doubt: Callable[[], bool]) -> str:
         """Return once the container, its pod or its node is no more: what became of it.

@@ -97,7 +97,7 @@ async def test_pods_are_listed_from_the_catalogue_where_it_is_fresh_and_else_ask
 
 async def test_a_long_list_is_asked_for_page_by_page(looking: KubeLooking, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = await looking.pods(told_to_nobody)
-    monkeypatch.setattr("bastion.pods.looking.PAGE", 2)
+    monkeypatch.setattr("bastion.pods.pages.PAGE", 2)
 
     assert [pod.uid for pod in await looking.pods(told_to_nobody)] == [pod.uid for pod in whole]
     assert len(whole) > 4

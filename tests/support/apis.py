@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from bastion.pods.catalog import Catalog
 from bastion.pods.configuration import Surroundings, configured
 from bastion.pods.retry import Retries
 from bastion.system import SystemClock
+from support.kubeconfigs import write_kubeconfig
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -64,19 +64,8 @@ async def api_by(kubeconfig: Path, tries: Retries | None = None, *, impersonatin
 
 def kubeconfig_at(folder: Path, url: str, ca: Path | None = None) -> Path:
     """A kubeconfig, in the folder, for a server that wants no credentials."""
-    cluster = {"server": url, **({"certificate-authority": str(ca)} if ca else {})}
-    kubeconfig = folder / "at.kubeconfig"
-    kubeconfig.write_text(
-        json.dumps(
-            {
-                "clusters": [{"name": "c", "cluster": cluster}],
-                "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                "users": [{"name": "u", "user": {}}],
-                "current-context": "c",
-            }
-        )
-    )
-    return kubeconfig
+    cluster = {"certificate-authority": str(ca)} if ca else {}
+    return write_kubeconfig(folder / "at.kubeconfig", url, cluster=cluster, user={})
 
 
 def unsynced(api: Api) -> Catalog:
