@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import random
-import signal
 import socket
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -40,7 +39,7 @@ from bastion.ssh.connection import Rooms
 from bastion.ssh.doorkeeper import Doorkeeper
 from bastion.ssh.listener import Address, listen
 from bastion.store import open_store
-from bastion.system import SystemClock, new_id
+from bastion.system import SystemClock, new_id, told_to_stop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -206,13 +205,10 @@ async def _metrics_served(
 
 async def serve(settings: Settings, ready: Callable[[Listener], None]) -> None:
     """Run until SIGTERM or SIGINT; `ready` is called once people can come in."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with running(settings) as listener:
-        ready(listener)
-        await stop.wait()
+    with told_to_stop() as stop:
+        async with running(settings) as listener:
+            ready(listener)
+            await stop.wait()
 
 
 def _own_namespace() -> frozenset[str]:

@@ -13,7 +13,6 @@ import ipaddress
 import math
 import os
 import secrets
-import signal
 import sys
 import time
 import uuid
@@ -37,6 +36,7 @@ from bastion.localcluster.runtime import Runtime
 from bastion.localcluster.server import Server
 from bastion.localcluster.store import Store
 from bastion.localcluster.subresources import Subresources
+from bastion.system import told_to_stop
 
 USAGE = 2
 _STDIN = 0
@@ -81,9 +81,14 @@ def _seconds(text: str) -> float:
 
 
 async def _run(arguments: argparse.Namespace) -> None:
+    with told_to_stop() as stop:
+        if arguments.until_eof:
+            _stop_at_eof(stop)
+        await _serve(arguments, stop)
+
+
+async def _serve(arguments: argparse.Namespace, stop: asyncio.Event) -> None:
     host = _loopback(arguments.host)
-    stop = asyncio.Event()
-    _watch_for_the_end(stop, until_eof=arguments.until_eof)
     directory = _own(arguments.dir)
     store = Store(now=_now, new_uid=lambda: str(uuid.uuid4()))
     seed.fill(store)
@@ -171,15 +176,11 @@ async def _listen(server: Server, arguments: argparse.Namespace) -> int:
         raise BastionError(Code.INVALID, f"--port {arguments.port}: {error}") from error
 
 
-def _watch_for_the_end(stop: asyncio.Event, *, until_eof: bool) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if until_eof:
-        try:
-            loop.add_reader(_STDIN, _read_stdin, stop)
-        except PermissionError as error:  # a file: epoll cannot watch one
-            raise BastionError(Code.INVALID, "--until-eof: stdin must be a pipe") from error
+def _stop_at_eof(stop: asyncio.Event) -> None:
+    try:
+        asyncio.get_running_loop().add_reader(_STDIN, _read_stdin, stop)
+    except PermissionError as error:  # a file: epoll cannot watch one
+        raise BastionError(Code.INVALID, "--until-eof: stdin must be a pipe") from error
 
 
 def _read_stdin(stop: asyncio.Event) -> None:
