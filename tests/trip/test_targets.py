@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -303,6 +304,33 @@ def test_a_new_pod_is_reached_after_the_cluster_forgot_the_past_or_dropped_every
         apply(targets, pod(name))
         becomes(targets, name, "Running")
         assert led_to(targets, f"{name}.shop") == (name, "main")
+
+
+def test_while_the_list_of_pods_is_out_of_date_the_api_server_is_asked_and_a_terminal_told_so(targets: Bastion) -> None:
+    notice = "bastion: the list of pods is out of date (the API server was away), so it was asked directly"
+    targets.control({"do": "fail", "times": 1_000_000, "status": 503, "match": "/api/v1/pods?"})
+    try:
+        targets.control({"do": "reset", "seconds": 0.1})
+        wait_until(lambda: targets.ssh("web.default@b", "true").returncode == 0)
+        apply(targets, pod("unheard-of"))
+        becomes(targets, "unheard-of", "Running")
+        with Terminal(words(targets, "-tt", "unheard-of.shop@b"), SIZE) as terminal:
+            terminal.expect(re.escape(notice))
+            terminal.type("exit\r")
+            assert terminal.process.wait(30) == 0
+        quiet = targets.ssh("unheard-of.shop@b", "echo out")
+        assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, b"out\n", b"")
+    finally:
+        targets.control({"do": "fail", "times": 0, "status": 503})
+    wait_until(lambda: led_to_without_a_word(targets, "unheard-of.shop"))
+
+
+def led_to_without_a_word(bastion: Bastion, login: str) -> bool:
+    """Whether a shell on a terminal opens without the notice that the list is out of date."""
+    with Terminal(words(bastion, "-tt", f"{login}@b", "echo opened"), SIZE) as terminal:
+        terminal.expect("opened")
+        assert terminal.wait() == 0
+    return b"out of date" not in terminal.seen
 
 
 def test_a_bastion_of_a_few_namespaces_knows_no_others(start: Starter) -> None:
