@@ -119,7 +119,8 @@ class Api:
         """Ask for what is at a path, as a person or (None) as the bastion itself; returns the JSON.
 
         Tried again while that may help; `tell` shows it to a person who waits.
-        Raises Refused if there is no such thing (404), and BastionError: CLUSTER_DENIED, CLUSTER_UNAVAILABLE, INVALID.
+        Raises Refused if there is no such thing (404) or no such page any more (410), and BastionError:
+        CLUSTER_DENIED, CLUSTER_UNAVAILABLE, INVALID.
         """
         return await self._json(_Call(method="GET", url=self._url(path, query), identity=identity), tell)
 
@@ -348,7 +349,7 @@ def _cannot_answer(refused: Refused) -> BastionError:
 def _raise_for(refused: Refused, identity: KubeIdentity | None) -> NoReturn:
     """Raise what an error that no other try will mend is to whoever asked."""
     match refused.status:
-        case HTTPStatus.NOT_FOUND | HTTPStatus.CONFLICT | HTTPStatus.UNPROCESSABLE_ENTITY:
+        case HTTPStatus.NOT_FOUND | HTTPStatus.CONFLICT | HTTPStatus.GONE | HTTPStatus.UNPROCESSABLE_ENTITY:
             raise refused
         case HTTPStatus.FORBIDDEN if identity is not None:
             raise BastionError(

@@ -16,6 +16,7 @@ from bastion.events import Exited, Output
 from bastion.model import KubeIdentity, Outcome, Stream, Target
 from bastion.pods.looking import KubeLooking
 from bastion.ports import LogOptions
+from support import podobjects
 from support.apis import api_by, kept_up, kubeconfig_at, told_to_nobody, unsynced
 from support.cluster import Cluster, running_cluster_sync
 from support.clusteradmin import PODS, admin_of, pod
@@ -101,6 +102,27 @@ async def test_a_long_list_is_asked_for_page_by_page(looking: KubeLooking, monke
 
     assert [pod.uid for pod in await looking.pods(told_to_nobody)] == [pod.uid for pod in whole]
     assert len(whole) > 4
+
+
+async def test_a_list_whose_first_page_the_cluster_has_forgotten_is_asked_for_at_once(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def listed(request: web.Request) -> web.Response:
+        asked.append(request.query_string)
+        if "continue" in request.query:  # what a real API server says: 410, reason Expired
+            gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "The provided continue parameter…"}
+            return web.json_response(gone, status=410)
+        page = {"continue": "token"} if "limit" in request.query else {}
+        items = [podobjects.pod("one")] if page else [podobjects.pod("one"), podobjects.pod("two")]
+        return web.json_response({"metadata": {"resourceVersion": "1", **page}, "items": items})
+
+    app = web.Application()
+    app.router.add_get("/api/v1/pods", listed)
+    async with TestServer(app) as server, api_by(kubeconfig_at(tmp_path, str(server.make_url("")))) as api:
+        found = await KubeLooking(api, unsynced(api), ()).pods(told_to_nobody)
+
+    assert [pod.name for pod in found] == ["one", "two"]
+    assert len(asked) == 3
 
 
 async def test_an_empty_list_may_come_without_items(tmp_path: Path) -> None:
