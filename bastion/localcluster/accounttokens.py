@@ -1,4 +1,4 @@
-"""Tokens of ServiceAccounts: issued on request, and looked up when somebody comes with one; used by api's parts.
+"""Tokens of ServiceAccounts: issued on request, and looked up when one comes; used by authentication and reviews.
 
 They are JSON Web Tokens like those of a real cluster, signed with a key that lives as long as the process does.
 """

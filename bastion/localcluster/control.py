@@ -10,8 +10,8 @@ Of a pod or a container:
     {"do": "oom", "pod": "default/web", "container": "web"}   the same for want of memory
     {"do": "evict", "pod": "default/web"}                     the node takes the pod's place away
 
-Of the node, `hang`: its streams fall silent instead of breaking, though the API server answers pings; `grace`: seconds
-until its pods are not ready (40):
+Of the node, `hang`: its streams fall silent instead of breaking, though the API server answers pings, and new ones are
+not refused but have no answer; `grace`: seconds until its pods are not ready (40):
 
     {"do": "node", "up": false, "hang": true, "grace": 1}
     {"do": "node", "up": true}
@@ -161,10 +161,11 @@ class Control:
         if request["up"]:
             self._kubelet.resume()
             return {"streams": 0}
-        self._kubelet.stop(float(request.get("grace", NODE_GRACE_S)))
+        hangs = bool(request.get("hang"))
+        self._kubelet.stop(float(request.get("grace", NODE_GRACE_S)), hangs=hangs)
         streams = self._execs.all_streams()
         for stream in streams:
-            if request.get("hang"):
+            if hangs:
                 stream.hold(_FOR_EVER_S, answering=True)
             else:
                 stream.abort()

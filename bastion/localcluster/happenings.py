@@ -1,4 +1,4 @@
-"""Event objects: what happened to a pod, for `kubectl describe`; written by kubelet and controllers."""
+"""Event objects: what happened to a pod, for `kubectl describe`; written by kubelet."""
 
 from __future__ import annotations
 

@@ -33,6 +33,8 @@ class Kubelet:
 
     def __init__(self, *, store: Store, runtime: Runtime, happenings: Happenings, now: Callable[[], datetime]) -> None:
         self.up = True
+        self._hangs = False
+        self._back = asyncio.Event()
         self._store = store
         self._runtime = runtime
         self._happenings = happenings
@@ -73,17 +75,27 @@ class Kubelet:
         await asyncio.gather(*self._endings.values(), return_exceptions=True)
         await asyncio.gather(*(run.abandon() for run in self._runs.values()))
 
-    def stop(self, unready_after_s: float) -> None:
-        """The node is gone; its pods are said to be not ready when it was not heard of for so long."""
-        self.up = False
+    def stop(self, unready_after_s: float, *, hangs: bool = False) -> None:
+        """The node is gone; its pods are said to be not ready when it was not heard of for so long.
+
+        hangs: it takes what it is asked, and answers nothing.
+        """
+        self.up, self._hangs = False, hangs
+        self._back.clear()
         asyncio.get_running_loop().call_later(unready_after_s, self._mark_unready)
 
     def resume(self) -> None:
         """The node is back, and says how everything is."""
         self.up = True
+        self._back.set()
         for run in self._runs.values():
             self._publish(run)
         self.sync()
+
+    async def wait_silence(self) -> None:
+        """Until it is not so any more that the node takes what it is asked, and answers nothing."""
+        while not self.up and self._hangs:
+            await self._back.wait()
 
     async def delete(self, pod: Object, seconds: int | None = None) -> Object:
         """Let a pod end within so many seconds (None is what its spec says), and be gone then; returns its last state.

@@ -1,4 +1,4 @@
-"""Who may do what, by the Role and RoleBinding objects in the store; used by api, impersonation and reviews.
+"""Who may do what, by the Role and RoleBinding objects in the store; used by api, authentication and reviews.
 
 The reasons are worded as the API server words them (tests/data/kube-wire, sar-*).
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -51,7 +52,7 @@ class Subresources:
                 return None
             case "GET", kinds.POD, "log":
                 self._require(place, user, "get")
-                return self._log(request, connection, place)
+                return await self._log(request, connection, place)
             case "GET", kinds.POD, "ephemeralcontainers":
                 self._require(place, user, "get")
                 return statuses.answer(self._objects.get(place))
@@ -75,8 +76,7 @@ class Subresources:
         if not rbac.authorize(self._store, user, create).allowed:  # since 1.35, also for a GET: a WebSocket is one
             raise rbac.refused(replace(create, subresource=""), "")
         pod = self._objects.get(place)
-        if not self._kubelet.up:
-            raise statuses.unreachable()
+        await self._reach_node(connection)
         if place.subresource == "portforward":
             name = ContainerName(namespace=place.namespace, pod=place.name, container="")
             await portforward.serve(request, connection, self._execs, self._kubelet, name, pod)
@@ -89,16 +89,29 @@ class Subresources:
         else:
             await self._execs.exec(request, connection, name, container["image"])
 
-    def _log(self, request: Request, connection: Connection, place: Place) -> Response:
+    async def _log(self, request: Request, connection: Connection, place: Place) -> Response:
         pod = self._objects.get(place)
         container = choose_container(pod, request.param("container"))
         options = _log_options(request, self._store.time())
-        if not self._kubelet.up:
-            raise statuses.unreachable(f"/containerLogs/{place.namespace}/{place.name}/{container['name']}")
+        await self._reach_node(connection, f"/containerLogs/{place.namespace}/{place.name}/{container['name']}")
         log = self._kubelet.log(pod, container["name"], previous=request.flag("previous"))
         name = ContainerName(namespace=place.namespace, pod=place.name, container=container["name"])
         stream = self._sent(connection, name, log.read(options))
         return Response(status=HTTPStatus.OK, content_type="text/plain", headers=statuses.NO_CACHE, stream=stream)
+
+    async def _reach_node(self, connection: Connection, asked: str = "") -> None:
+        """Return once the node answers. Raises ApiError: 500 if it is away, with the URL that was asked for if any."""
+        silence = asyncio.ensure_future(self._kubelet.wait_silence())
+        gone = asyncio.ensure_future(connection.wait_gone())
+        try:
+            await asyncio.wait((silence, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            silence.cancel()
+            gone.cancel()
+        if gone.done():
+            raise ConnectionResetError
+        if not self._kubelet.up:
+            raise statuses.unreachable(asked)
 
     async def _sent(
         self, connection: Connection, name: ContainerName, lines: AsyncGenerator[bytes, None]
