@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
 
 class Action(StrEnum):
@@ -29,6 +28,10 @@ class Action(StrEnum):
     TOP = "top"
     PODS = "pods"
     DEBUG = "debug"
+
+
+LOOKS = frozenset({Action.LOGS, Action.DESCRIBE, Action.EVENTS, Action.TOP, Action.PODS})
+"""What starts nothing in a pod."""
 
 
 class Stream(StrEnum):
@@ -147,7 +150,12 @@ Login = TargetLogin | ConsoleLogin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One container of one pod, pinned by the pod's UID. host_network: the pod is in its node's own network."""
+    """One container of one pod, pinned by the pod's UID.
+
+    host_network: the pod is in its node's own network.
+    ephemeral: somebody added the container to the pod as it ran. beside: the container of the pod whose processes, and
+    with them whose files, it shares then ("" if none).
+    """
 
     namespace: str
     pod: str
@@ -156,6 +164,8 @@ class Target:
     labels: Mapping[str, str] = field(default_factory=dict)
     node: str = ""
     host_network: bool = False
+    ephemeral: bool = False
+    beside: str = ""
 
     def __str__(self) -> str:
         return f"{self.pod}.{self.namespace}+{self.container}"
@@ -232,6 +242,7 @@ class Allow:
 
     lingering: what a session leaves on purpose (nohup, setsid) may go on after it.
     debug_images: what a debug container may be made of, the first being taken; () is no such container.
+    debug_user: whom one runs as where the pod does not say whom the container beside runs as; None: its image decides.
     """
 
     role: str
@@ -240,6 +251,7 @@ class Allow:
     record: RecordRules = RecordRules()
     lingering: bool = False
     debug_images: tuple[str, ...] = ()
+    debug_user: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,128 +279,3 @@ class Outcome(StrEnum):
     HUNG_UP = "hung_up"  # the person left first
     NOT_STARTED = "not_started"  # nothing ran (no shell, no such program)
     UNRECORDED = "unrecorded"  # the record could not be kept, so the session was ended
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionRecord:
-    """One authenticated SSH connection."""
-
-    id: str
-    person: str
-    credential: Credential
-    source: Source
-    client_version: str
-    opened_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRecord:
-    """One SSH channel's work in one target; committed before the pod sees a byte."""
-
-    id: str
-    connection: str
-    person: str
-    credential: Credential
-    source: Source
-    login: str
-    action: Action
-    target: Target
-    role: str
-    rule: str
-    reason: str  # what the cluster's own RBAC said ("RBAC: allowed by …")
-    policy_digest: str
-    pty: Pty | None
-    refused_env: tuple[str, ...]
-    record_input: bool
-    started_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandRecord:
-    """One command line. For an exec request it is committed together with its session row.
-
-    kind: "exec"; source: how we know it, "request".
-    """
-
-    id: str
-    session: str
-    seq: int
-    kind: str
-    source: str
-    text: bytes
-    started_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandEnd:
-    """How a command ended."""
-
-    command: str
-    status: int
-    ended_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SessionEnd:
-    """How a session ended; a session without one is running or was cut off with its bastion.
-
-    status: the exit status the person's client was given (254 and 255 are ours: see DESIGN's exit codes).
-    reason: one line for people, "" when the process simply exited.
-    bytes_in, bytes_out: what passed, counted at the bastion.
-    complete: False if bytes may have been forwarded that are not in the record.
-    """
-
-    session: str
-    status: int
-    outcome: Outcome
-    reason: str
-    bytes_in: int
-    bytes_out: int
-    complete: bool
-    ended_at: datetime
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditEvent:
-    """Something that happened. Empty strings mean "does not apply".
-
-    type: dotted, "login.accepted", "login.refused", "session.refused", "person.added", …
-    actor: "person:alice", "cli:root@host" or "system".
-    detail: small JSON-able facts; never a secret, never stream bytes.
-    """
-
-    id: str
-    at: datetime
-    type: str
-    outcome: Outcome
-    actor: str
-    person: str = ""
-    credential: str = ""
-    source: str = ""
-    connection: str = ""
-    session: str = ""
-    login: str = ""
-    namespace: str = ""
-    pod: str = ""
-    container: str = ""
-    action: str = ""
-    rule: str = ""
-    reason: str = ""
-    detail: Mapping[str, str | int | bool] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """A run of transcript frames of one session (wire/transcript.py), as it is stored.
-
-    t0_us, t1_us: first and last frame, microseconds since the session's start.
-    raw_len: bytes before compression; codec: "zstd" or "raw".
-    """
-
-    session: str
-    seq: int
-    t0_us: int
-    t1_us: int
-    raw_len: int
-    codec: str
-    data: bytes

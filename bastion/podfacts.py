@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 REVISION = "deployment.kubernetes.io/revision"
 
+OVER = frozenset({"Succeeded", "Failed"})
+"""Phases of a pod in which nothing runs any more, whatever its containers' states say."""
+
 
 class ContainerKind(StrEnum):
     """The three lists of containers in a pod's spec."""
@@ -47,6 +50,7 @@ class ContainerFacts:
     """One container at a moment.
 
     container_id: of the present run, "" before the first; another id is another run.
+    beside: of an ephemeral container, the one whose processes it shares (targetContainerName), "" if none.
     sidecar: an init container that goes on beside the regular ones (restartPolicy Always, KEP-753).
     waiting: the reason it waits for ("CrashLoopBackOff"), "" if it does not; waiting_message goes with it.
     ended, last_ended: how this run, and the one before, ended.
@@ -55,6 +59,7 @@ class ContainerFacts:
     name: str
     kind: ContainerKind
     image: str = ""
+    beside: str = ""
     sidecar: bool = False
     running: bool = False
     ready: bool = False
@@ -162,6 +167,7 @@ def pod_facts(pod: Object) -> PodFacts:
 
 def target_of(pod: PodFacts, container: str) -> Target:
     """A container of a pod as a target."""
+    known = pod.container(container)
     return Target(
         namespace=pod.namespace,
         pod=pod.name,
@@ -170,6 +176,8 @@ def target_of(pod: PodFacts, container: str) -> Target:
         labels=pod.labels,
         node=pod.node,
         host_network=pod.host_network,
+        ephemeral=known is not None and known.kind is ContainerKind.EPHEMERAL,
+        beside=known.beside if known is not None else "",
     )
 
 
@@ -210,6 +218,7 @@ def _container(kind: ContainerKind, spec: Object, status: Object) -> ContainerFa
         name=_shared(spec["name"]),
         kind=kind,
         image=_shared(spec.get("image") or ""),
+        beside=_shared(spec.get("targetContainerName") or ""),
         sidecar=kind is ContainerKind.INIT and spec.get("restartPolicy") == "Always",
         running="running" in state,
         ready=bool(status.get("ready")),

@@ -10,14 +10,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime
 
-    from bastion.events import ClientEvent, HungUp, Output, PodEvent, SessionEvent
+    from bastion.events import ClientEvent, HungUp, Output, PodEvent, SessionEvent, Signalled
     from bastion.model import (
-        AuditEvent,
         Beside,
-        Chunk,
-        CommandEnd,
-        CommandRecord,
-        ConnectionRecord,
         Credential,
         ExecRequest,
         KubeIdentity,
@@ -25,18 +20,25 @@ if TYPE_CHECKING:
         Reaped,
         RecordRules,
         Resolved,
-        SessionEnd,
-        SessionRecord,
         Target,
         TargetLogin,
     )
     from bastion.podfacts import PodFacts
+    from bastion.records import (
+        AuditEvent,
+        Chunk,
+        CommandEnd,
+        CommandRecord,
+        ConnectionRecord,
+        SessionEnd,
+        SessionRecord,
+    )
 
     Tell = Callable[[str], None]
     """Shows a passing line to a person who waits at a terminal."""
 
-    Sees = Callable[[Target], bool]
-    """Whether a person may know of a container."""
+    Asks = Callable[[Target], bool]
+    """A question about a person and a container, such as whether they may know of it."""
 
 
 class Clock(Protocol):
@@ -55,7 +57,11 @@ class Client(Protocol):
     """The person's end of a session."""
 
     async def next_event(self) -> ClientEvent:
-        """Wait for what the person does next. It never returns `HungUp`: see `hung_up`."""
+        """Wait for what the person does next, a signal first. It never returns `HungUp`: see `hung_up`."""
+        ...
+
+    async def next_signal(self) -> Signalled:
+        """Wait for the next signal, whatever was sent before it; once this is asked for, it alone gives signals."""
         ...
 
     async def hung_up(self) -> HungUp:
@@ -104,17 +110,17 @@ class ExecStream(Protocol):
 class Pods(Protocol):
     """The cluster, as far as a trip needs it."""
 
-    async def resolve(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
+    async def resolve(
+        self, login: TargetLogin, *, person: str, sees: Asks, enters: Asks | None, tell: Tell
+    ) -> Resolved:
         """Find the container a login means, and wait a while for one that is only starting.
 
         person: their subject; one person is led to the same pod of several while it lives.
         sees: whether they may know of a container; what they may not is as if it were not there.
+        enters: whether they may go into it. One where they may not is returned at once, whether it runs or not: they
+        need not learn what keeps others out. None: they only look, and nothing is waited for.
         Raises BastionError (TARGET_*, CLUSTER_*).
         """
-        ...
-
-    async def find(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
-        """Find the container a login means, whether it runs or not. Raises BastionError (TARGET_*, CLUSTER_*)."""
         ...
 
     async def review(self, target: Target, identity: KubeIdentity, tell: Tell) -> str:
@@ -134,9 +140,10 @@ class Pods(Protocol):
         """
         ...
 
-    async def debug(self, target: Target, image: str, identity: KubeIdentity, tell: Tell) -> Beside:
+    async def debug(self, target: Target, image: str, user: int | None, identity: KubeIdentity, tell: Tell) -> Beside:
         """A container with a shell beside a target that has none: one that runs already, or a new one.
 
+        user: the number of whom it runs as where the pod does not say whom the target runs as; None: its image decides.
         Raises BastionError (NOT_STARTED, TARGET_*, CLUSTER_*).
         """
         ...
@@ -190,7 +197,7 @@ class Looking(Protocol):
         ...
 
     def logs(
-        self, target: Target, options: LogOptions, identity: KubeIdentity
+        self, target: Target, options: LogOptions, identity: KubeIdentity, tell: Tell
     ) -> AbstractAsyncContextManager[ExecStream]:
         """The container's log as a stream of stdout that exits with 0 at its end and takes no input."""
         ...

@@ -11,27 +11,36 @@ import asyncio
 import json
 import socket
 from asyncio.sslproto import SSLProtocol
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
-from urllib.parse import quote, urlencode
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 from aiohttp import hdrs
 from multidict import CIMultiDict
-from yarl import URL
 
-from bastion.errors import BastionError, Code
-from bastion.pods.connecting import REQUEST_TIMEOUT_S, failure, unavailable
+from bastion.pods.answers import (
+    REQUEST_TIMEOUT_S,
+    NoAnswerError,
+    Refused,
+    cannot_answer,
+    failure,
+    is_good,
+    is_node_away,
+    may_pass,
+    not_understood,
+    raise_for,
+)
+from bastion.pods.requests import Request, impersonation
 from bastion.pods.retry import Passing
-from bastion.pods.rights import SESSION_EXTRA
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from aiohttp.client_middlewares import ClientHandlerType
     from aiohttp.connector import AddrInfoType
+    from yarl import URL
 
     from bastion.model import KubeIdentity
     from bastion.pods.configuration import ClusterConfiguration
@@ -55,35 +64,6 @@ _KEEPALIVE = {
 }
 """tcp(7): seconds of silence, seconds between questions, and how many may go unanswered."""
 
-URL_LIMIT = 1_000_000
-"""A longer request line is refused with 431 before the upgrade (recorded)."""
-
-
-class Refused(Exception):  # noqa: N818 - it is an answer, not a failure of ours
-    """The server answered an upgrade with something else than 101, or a request with an error."""
-
-    def __init__(self, status: int, body: bytes, retry_after: str = "") -> None:
-        super().__init__(f"HTTP {status}")
-        self.status = status
-        self.body = body
-        self.retry_after_s = float(retry_after) if retry_after.isdigit() and len(retry_after) < 4 else None  # noqa: PLR2004 - not a date, and not for ever
-
-    @property
-    def message(self) -> str:
-        """The message of the server's Status object, or its plain text."""
-        return status_message(self.body.decode(errors="replace"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
-    """A request: what is asked of which path, as whom."""
-
-    method: str
-    url: URL
-    body: bytes | None = None
-    content_type: str = "application/json"
-    identity: KubeIdentity | None = None
-
 
 class Api:
     """One API server and our credentials for it."""
@@ -93,14 +73,19 @@ class Api:
         self._configuration = configuration
         self._retries = retries
         self.impersonating = impersonating
+        ourselves = {hdrs.USER_AGENT: f"bastion/{version('bastion')}"}  # the API server's audit log keeps it
         self._requests = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, socket_factory=_watched_socket),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
+            headers=ourselves,
+            cookie_jar=aiohttp.DummyCookieJar(),  # what one person's answer sets is not the next one's to send
         )
         # A stream has a connection of its own, always a new one: a request that may have begun is not sent twice.
         self._streams = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=_watched_socket),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+            headers=ourselves,
+            cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=[_keep_refusal],
         )
 
@@ -122,14 +107,14 @@ class Api:
         Raises Refused if there is no such thing (404) or no such page any more (410), and BastionError:
         CLUSTER_DENIED, CLUSTER_UNAVAILABLE, INVALID.
         """
-        return await self._json(_Call(method="GET", url=self._url(path, query), identity=identity), tell)
+        return await self._json(Request(path=path, query=query, identity=identity, tell=tell))
 
     async def post(
         self, *path: str, body: Mapping[str, Any], identity: KubeIdentity | None = None, tell: Tell | None = None
     ) -> Any:
         """Have a question answered that is put as an object; returns the JSON. Raises as `get`."""
-        url = self._url(path, ())
-        return await self._json(_Call(method="POST", url=url, body=json.dumps(body).encode(), identity=identity), tell)
+        data = json.dumps(body).encode()
+        return await self._json(Request(method="POST", path=path, body=data, identity=identity, tell=tell))
 
     async def patch(
         self,
@@ -144,61 +129,53 @@ class Api:
         Raises as `get`, and Refused for what is not possible as things stand (409, 422).
         """
         data = json.dumps(body).encode()
-        call = _Call(method="PATCH", url=self._url(path, ()), body=data, content_type=content_type, identity=identity)
-        return await self._json(call, tell)
+        return await self._json(
+            Request(method="PATCH", path=path, body=data, content_type=content_type, identity=identity, tell=tell)
+        )
 
     @asynccontextmanager
     async def streaming(
-        self, *path: str, query: Sequence[tuple[str, str]] = (), identity: KubeIdentity | None = None
+        self,
+        *path: str,
+        query: Sequence[tuple[str, str]] = (),
+        identity: KubeIdentity | None = None,
+        tell: Tell | None = None,
+        patiently: bool = False,
     ) -> AsyncIterator[aiohttp.StreamReader]:
-        """A GET whose answer comes as it is made (a watch, a log that is followed); not tried again.
+        """A GET whose answer comes as it is made (a watch, a log).
 
+        patiently: opening it is tried again while that may help, until its headers are in; `tell` shows it to a person
+        who waits. A watch has a patience of its own.
         What reads it raises aiohttp.ClientError when the connection breaks. Raises as `get`, entering, and Refused for
         what is there but not in that way (400: no such log; 410: a version that is forgotten).
         """
-        call = _Call(method="GET", url=self._url(path, query), identity=identity)
-        async with AsyncExitStack() as stack:
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                    response = await stack.enter_async_context(await self._sent(self._streams, call))
-                    said = b"" if response.ok else await response.read()
-            except TimeoutError as error:
-                raise unavailable(f"no answer within {CONNECT_TIMEOUT_S:.0f} s") from error
-            except (aiohttp.ClientError, OSError) as error:
-                raise failure(error, self._configuration) from error
-            if not response.ok:
-                refused = Refused(response.status, said)
-                if refused.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.GONE}:
-                    raise refused
-                _raise_for(refused, call.identity)
+        request = Request(path=path, query=query, identity=identity, tell=tell, patiently=patiently)
+        try:
+            response = await self._tried(request, lambda: self._begun(request))
+        except Refused as refused:
+            if refused.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.GONE}:
+                raise
+            raise_for(refused, request.identity)
+        async with response:
             yield response.content
 
-    async def open_stream(  # noqa: PLR0913 - what an exec consists of
-        self,
-        path: Sequence[str],
-        query: Sequence[tuple[str, str]],
-        protocol: str,
-        identity: KubeIdentity,
-        tell: Tell | None = None,
-        *,
-        patiently: bool = True,
-    ) -> aiohttp.ClientWebSocketResponse:
-        """Open a WebSocket on an API path as a person; tried again, if patiently, only where nothing can have begun.
+    def stream_lost(self, path: Sequence[str], error: Exception) -> None:
+        """Write down how a stream broke while it was read: the library's words are for operators."""
+        why = failure(error, self._configuration).detail
+        self._retries.log.warning("api.stream_lost", what=f"GET /{'/'.join(path)}", error=why)
+
+    async def open_stream(self, request: Request, protocol: str) -> aiohttp.ClientWebSocketResponse:
+        """Open a WebSocket on an API path; tried again, if patiently, only where nothing can have begun.
 
         Raises Refused if the server answers otherwise than with 101, and BastionError: INVALID if the
         request is longer than a server takes, CLUSTER_UNAVAILABLE if there is no answer.
         """
-        url = self._url(path, query)
+        url = request.url(self._configuration.server)
+        return await self._tried(request, lambda: self._upgraded(url, protocol, request.identity))
 
-        def attempt() -> Awaitable[aiohttp.ClientWebSocketResponse]:
-            return self._believed(lambda: self._upgraded(url, protocol, identity))
-
-        try:
-            return await (self._retries.make(attempt, f"exec {url.path}", tell) if patiently else attempt())
-        except Passing as failed:
-            raise failed.error from failed
-
-    async def _upgraded(self, url: URL, protocol: str, identity: KubeIdentity) -> aiohttp.ClientWebSocketResponse:
+    async def _upgraded(
+        self, url: URL, protocol: str, identity: KubeIdentity | None
+    ) -> aiohttp.ClientWebSocketResponse:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 return await self._streams.ws_connect(
@@ -214,27 +191,35 @@ class Api:
                 )
         except Refused as refused:
             if refused.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-                raise Passing(_cannot_answer(refused), refused.retry_after_s) from refused
+                raise Passing(cannot_answer(refused), refused.retry_after_s) from refused
             raise
         except aiohttp.ClientConnectorError as error:  # nothing was sent
             raise Passing(failure(error, self._configuration)) from error
         except TimeoutError as error:
-            raise unavailable(f"no answer within {CONNECT_TIMEOUT_S:.0f} s") from error
+            raise NoAnswerError(CONNECT_TIMEOUT_S) from error
         except (aiohttp.ClientError, OSError) as error:
             raise failure(error, self._configuration) from error
 
-    async def _json(self, call: _Call, tell: Tell | None) -> Any:
-        def attempt() -> Awaitable[bytes]:
-            return self._believed(lambda: self._once(call))
-
+    async def _json(self, request: Request) -> Any:
         try:
-            said = await self._retries.make(attempt, f"{call.method} {call.url.path}", tell)
+            said = await self._tried(request, lambda: self._once(request))
         except Refused as refused:
-            _raise_for(refused, call.identity)
+            raise_for(refused, request.identity)
         try:
             return json.loads(said)
         except ValueError as error:
-            raise unavailable(f"its answer is not JSON: {said[:200]!r}") from error
+            raise not_understood(f"its answer is not JSON: {said[:200]!r}") from error
+
+    async def _tried(self, request: Request, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
+        """What an attempt at a request gives; a patient one is made again while that may help."""
+        url = request.url(self._configuration.server)
+        try:
+            if not request.patiently:
+                return await self._believed(attempt)
+            what = f"{request.method} {url.path}"
+            return await self._retries.make(lambda: self._believed(attempt), what, request.tell)
+        except Passing as failed:
+            raise failed.error from failed
 
     async def _believed(self, attempt: Callable[[], Awaitable[Answer]]) -> Answer:
         """What the attempt gives; credentials that are not taken any more are read anew once."""
@@ -246,34 +231,56 @@ class Api:
             self._configuration.forget()
             return await attempt()
 
-    async def _once(self, call: _Call) -> bytes:
+    async def _once(self, request: Request) -> bytes:
         """The body of a good answer. Raises Passing for what another try may mend, Refused for any other answer."""
         try:
-            async with await self._sent(self._requests, call) as response:
+            async with await self._sent(self._requests, request) as response:
                 said: bytes = await response.read()
         except TimeoutError as error:
-            raise Passing(unavailable(f"no answer within {REQUEST_TIMEOUT_S:.0f} s")) from error
+            raise Passing(NoAnswerError(REQUEST_TIMEOUT_S)) from error
         except (aiohttp.ClientError, OSError) as error:
             raise Passing(failure(error, self._configuration)) from error
-        if response.ok:
+        if is_good(response.status):
             return said
         refused = Refused(response.status, said, response.headers.get("Retry-After", ""))
-        if refused.status == HTTPStatus.TOO_MANY_REQUESTS or refused.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise Passing(_cannot_answer(refused), refused.retry_after_s)
+        if may_pass(refused):
+            raise Passing(cannot_answer(refused), refused.retry_after_s)
         raise refused
 
-    async def _sent(self, session: aiohttp.ClientSession, call: _Call) -> Any:
-        """The request, to be entered."""
-        headers = await self._headers(call.identity)
-        if call.body is not None:
-            headers["Content-Type"] = call.content_type
+    async def _begun(self, request: Request) -> aiohttp.ClientResponse:
+        """A good answer whose body is yet to come, to be closed. Raises as `_once`.
+
+        That a node is away or silent is not mended by another try.
+        """
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                response: aiohttp.ClientResponse = await (await self._sent(self._streams, request))
+                if is_good(response.status):
+                    return response
+                async with response:
+                    said = await response.read()
+        except TimeoutError as error:
+            raise NoAnswerError(CONNECT_TIMEOUT_S) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Passing(failure(error, self._configuration)) from error
+        refused = Refused(response.status, said, response.headers.get("Retry-After", ""))
+        if may_pass(refused) and not is_node_away(refused.message):
+            raise Passing(cannot_answer(refused), refused.retry_after_s)
+        raise refused
+
+    async def _sent(self, session: aiohttp.ClientSession, request: Request) -> Any:
+        """The request, to be entered. It goes where it was meant to go: who we act as is nobody else's to hear."""
+        headers = await self._headers(request.identity)
+        if request.body is not None:
+            headers["Content-Type"] = request.content_type
         return session.request(
-            call.method,
-            call.url,
-            data=call.body,
+            request.method,
+            request.url(self._configuration.server),
+            data=request.body,
             headers=headers,
             ssl=self._configuration.tls(),
             proxy=self._configuration.proxy,
+            allow_redirects=False,
         )
 
     async def _headers(self, identity: KubeIdentity | None) -> CIMultiDict[str]:
@@ -282,33 +289,6 @@ class Api:
             for name, value in impersonation(identity):
                 headers.add(name, value)
         return headers
-
-    def _url(self, path: Sequence[str], query: Sequence[tuple[str, str]]) -> URL:
-        """The URL of a path; refuses one that would arrive as another (yarl and aiohttp remove dot segments)."""
-        wanted = "/" + "/".join(quote(part, safe="") for part in path)
-        asked = f"?{urlencode(query, quote_via=quote, safe='')}" if query else ""
-        url = URL(f"{self._configuration.server.rstrip('/')}{wanted}{asked}", encoded=True)
-        if not url.raw_path.endswith(wanted) or any(part in {"", ".", ".."} for part in path):
-            raise BastionError(Code.INVALID, "this name cannot be asked for", detail=wanted)
-        if len(url.raw_path_qs) > URL_LIMIT:
-            raise BastionError(
-                Code.INVALID, "the command is too long for an API request; send it through standard input instead"
-            )
-        return url
-
-
-def impersonation(identity: KubeIdentity) -> list[tuple[str, str]]:
-    """The headers by which a call is made as somebody else.
-
-    Raises BastionError(INVALID) for a name that is not the bastion's to give, or that no header can carry.
-    """
-    headers = [("Impersonate-User", identity.user), *(("Impersonate-Group", group) for group in identity.groups)]
-    for _, name in headers:
-        if not name.startswith("bastion:") or not name.isascii() or not name.isprintable():
-            raise BastionError(Code.INVALID, "this person or group cannot act in the cluster", detail=ascii(name))
-    if identity.session:
-        headers.append((f"Impersonate-Extra-{SESSION_EXTRA}", identity.session))
-    return headers
 
 
 @asynccontextmanager
@@ -319,14 +299,6 @@ async def connect(configuration: ClusterConfiguration, retries: Retries, *, impe
         yield api
     finally:
         await api.aclose()
-
-
-def status_message(body: str) -> str:
-    """The message of a Status object's JSON; any other text as it is."""
-    try:
-        return str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        return body.strip()
 
 
 def _watched_socket(address: AddrInfoType) -> socket.socket:
@@ -340,41 +312,6 @@ def _watched_socket(address: AddrInfoType) -> socket.socket:
         made.setsockopt(*option, value)
     made.setblocking(False)  # noqa: FBT003 - the signature of the standard library
     return made
-
-
-def _cannot_answer(refused: Refused) -> BastionError:
-    return unavailable(f"HTTP {refused.status} {refused.message}", status=refused.status)
-
-
-def _raise_for(refused: Refused, identity: KubeIdentity | None) -> NoReturn:
-    """Raise what an error that no other try will mend is to whoever asked."""
-    match refused.status:
-        case HTTPStatus.NOT_FOUND | HTTPStatus.CONFLICT | HTTPStatus.GONE | HTTPStatus.UNPROCESSABLE_ENTITY:
-            raise refused
-        case HTTPStatus.FORBIDDEN if identity is not None:
-            raise BastionError(
-                Code.CLUSTER_DENIED, "the cluster's own RBAC does not let you do that", detail=refused.message
-            )
-        case HTTPStatus.FORBIDDEN:
-            raise BastionError(
-                Code.CLUSTER_DENIED,
-                "the bastion itself may not look that up in the cluster; tell its operators (bastion doctor shows what"
-                " is missing)",
-                detail=refused.message,
-            )
-        case HTTPStatus.UNAUTHORIZED:
-            raise not_accepted(refused.message)
-        case _:
-            raise _cannot_answer(refused)
-
-
-def not_accepted(detail: str) -> BastionError:
-    """The error for credentials of ours that the API server does not know, or knows no more."""
-    return BastionError(
-        Code.CLUSTER_UNAVAILABLE,
-        "the API server does not accept the bastion's credentials (they may have expired); tell its operators",
-        detail=detail,
-    )
 
 
 async def _keep_refusal(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:

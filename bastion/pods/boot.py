@@ -6,6 +6,12 @@ ahead of the person's program. They put the session's marker and the passed
 environment in place, set the terminal's size and modes before anything can look
 at them, print the ready mark and become the program. The mark tells a process
 that started from one that never did, and no input is sent before it.
+
+Over v4, where nothing can say that input ended, they also put a decoder between
+input and the program. Input comes in frames: printf escapes, which cost a byte
+of output some microsecond, or a length and as many bytes as they are, which cost
+a frame a process. The second needs a dd that reads exactly what it is asked to;
+whether the container has one is found out first and told by the mark.
 """
 
 from __future__ import annotations
@@ -24,13 +30,20 @@ if TYPE_CHECKING:
 ONE_ARGUMENT = 120_000
 """Bytes that fit one argument: Linux allows 128 KiB for one string, terminator included."""
 
+BLOCK_FROM = 1024
+"""Bytes of input over v4 from which a process costs less than escapes do (with dash; with busybox, from some 300)."""
+
 # $1 marker, $2 size and $3 modes for stty, then NAME=VALUE ..., then -- and what the ending below wants.
 # $2 and $3 hold words of ours and numbers, nothing else: they are to be split, and no file name matches them.
 # A stty that knows a mode not sets nothing at all, hence the second try. Without arguments it would print.
 _PREPARE = """\
 export BASTION_SESSION="$1" BASTION_SESSION_LEADER=$$
 [ -z "$2$3" ] || stty $2 $3 2>/dev/null || [ -z "$2" ] || stty $2 2>/dev/null
+"""
+_MARK = """\
 printf '\\036%s\\036' "$1"
+"""
+_ARGUMENTS = """\
 shift 3
 while [ "$1" != -- ]; do export "$1"; shift; done
 shift
@@ -60,10 +73,25 @@ eval "set --; unset c; $c"
 """
 )
 
-# v4 cannot say that input ended, so input comes in lines: "-" and printf escapes, or "." at the end. The decoder is
+# The mark says whether dd reads as much as it is asked to and no more (head does not, in busybox). What it is tried
+# with is more than a pipe holds: a dd that is content with one read takes too little, and then c is not what is left.
+_V4_MARK = """\
+if { printf '%070000dc\\n' 0 | { dd bs=70000 count=1 iflag=fullblock >/dev/null && read -r c && [ "$c" = c ]; }
+} 2>/dev/null; then printf '\\036%s\\037' "$1"; else printf '\\036%s\\036' "$1"; fi
+"""
+
+# v4 cannot say that input ended, so input comes in frames, see `framed`. The decoder is
 # detached, so that a program which ends without reading is not waited for; what is left of it carries the marker.
+# That the program reads no more ends it (1 where SIGPIPE is ignored, 141, in ksh93 269). Anything else that does, such
+# as no memory for another process, would look like the end of input: then the session ends, too.
 _V4_HEAD = """\
-( ( while IFS= read -r l && [ "$l" != . ]; do printf %b "${l#-}"; done ) <&3 2>/dev/null & ) 3<&0 | {
+( { ( while IFS= read -r l; do
+  case $l in
+  -*) printf %b "${l#-}" || exit ;;
+  [1-9]*) dd bs="$l" count=1 iflag=fullblock || exit ;;
+  *) break ;;
+  esac
+done ) || case $? in 1|141|269) ;; *) kill -KILL $$ ;; esac; } <&3 2>/dev/null & ) 3<&0 | {
 exec 3<&-
 """
 _V4_TAIL = "}\n"
@@ -78,18 +106,26 @@ class Boot:
     argv: what the exec asks for.
     ready: what the process prints first on stdout, b"" if it prints nothing of ours.
     framed_input: input must be written by `framed`, because this is v4.
+    ready_for_blocks: what it prints instead of `ready` if `framed` may make blocks, b"" if it never does.
     """
 
     argv: tuple[str, ...]
     ready: bytes
     framed_input: bool
+    ready_for_blocks: bytes = b""
+
+    @property
+    def marks(self) -> tuple[bytes, ...]:
+        """What the process may print first on stdout."""
+        return (self.ready, self.ready_for_blocks) if self.ready_for_blocks else (self.ready,)
 
 
 def with_shell(request: ExecRequest, protocol: str) -> Boot:
     """Start the request through the container's sh. Raises BastionError(INVALID) for a command that cannot be one."""
     framed_input = protocol == remotecommand.V4 and request.pty is None
     ending, arguments = _ending(request.command)
-    script = _PREPARE + (_V4_HEAD + ending + _V4_TAIL if framed_input else ending)
+    mark, ending = (_V4_MARK, _V4_HEAD + ending + _V4_TAIL) if framed_input else (_MARK, ending)
+    script = _PREPARE + mark + _ARGUMENTS + ending
     env = [*request.env, ("TERM", request.pty.term)] if request.pty and request.pty.term else request.env
     return Boot(
         argv=(
@@ -103,6 +139,7 @@ def with_shell(request: ExecRequest, protocol: str) -> Boot:
         ),
         ready=f"\x1e{request.marker}\x1e".encode(),
         framed_input=framed_input,
+        ready_for_blocks=f"\x1e{request.marker}\x1f".encode() if framed_input else b"",
     )
 
 
@@ -127,8 +164,14 @@ def without_shell(request: ExecRequest, _protocol: str) -> Boot:
     return Boot(argv=argv, ready=b"", framed_input=False)
 
 
-def framed(data: bytes) -> bytes:
-    """Input as one line for the v4 decoder; `framed_end` is the line after the last."""
+def framed(data: bytes, *, blocks: bool) -> bytes:
+    r"""Input as one frame for the v4 decoder; `framed_end` is the frame after the last.
+
+    A frame is "-" and escapes in a line; or, if it may be a block and is large enough, a line with its length (at
+    most ten digits) and the bytes as they are.
+    """
+    if blocks and len(data) >= BLOCK_FROM:
+        return b"%d\n" % len(data) + data
     return b"-" + escaped(data) + b"\n"
 
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bastion.errors import Code
-from bastion.podfacts import ContainerKind, target_of
+from bastion.podfacts import OVER, ContainerKind, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bastion.podfacts import ContainerFacts, PodFacts, Terminated, WorkloadFacts
-    from bastion.ports import Sees
+    from bastion.ports import Asks
 
 _PASSING = frozenset({"", "ContainerCreating", "PodInitializing"})
 """What a container waits for when all goes well. Any other reason is a failure that a minute rarely mends."""
@@ -38,7 +38,7 @@ class Seeker:
     """
 
     person: str
-    sees: Sees
+    sees: Asks
     kept: str = ""
 
 
@@ -66,10 +66,11 @@ class Wait:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refuse:
-    """It cannot be entered; `why` is for the person."""
+    """It cannot be entered; `why` is for the person, `detail` for the record."""
 
     code: Code
     why: str
+    detail: str = ""
 
 
 Verdict = Enter | Wait | Refuse
@@ -87,11 +88,11 @@ class Family:
         """What kubectl calls it: "deploy/api"."""
         return f"{self.workload.kind}/{self.workload.name}"
 
-    def having(self, container: str) -> Family:
-        """Without the pods that have no container of that name; "" keeps them all."""
+    def having(self, container: str, sees: Asks) -> Family:
+        """Without the pods in which a person sees no container of that name; "" keeps them all."""
         if not container:
             return self
-        kept = (tuple(pod for pod in pods if pod.container(container)) for pods in self.generations)
+        kept = (tuple(pod for pod in pods if _meant(pod, container, sees)) for pods in self.generations)
         return replace(self, generations=tuple(kept))
 
     def pods(self) -> Iterator[PodFacts]:
@@ -105,29 +106,26 @@ def newest_first(sets: Iterable[WorkloadFacts]) -> list[WorkloadFacts]:
     return sorted(sets, key=lambda one: (one.revision, one.created, one.name), reverse=True)
 
 
-def seen(pod: PodFacts, sees: Sees) -> Iterator[ContainerFacts]:
+def seen(pod: PodFacts, sees: Asks) -> Iterator[ContainerFacts]:
     """The containers of a pod that a person may know of."""
     return (one for one in pod.containers if sees(target_of(pod, one.name)))
 
 
-def enter(pod: PodFacts, container: str, sees: Sees) -> Verdict:
-    """Whether a container of a pod can be entered; "" is the default one.
-
-    One that the person does not see is entered whatever its state: the policy refuses it then, and nothing is told.
-    """
+def enter(pod: PodFacts, container: str, sees: Asks) -> Verdict:
+    """Whether a container of a pod can be entered; "" is the default one."""
     chosen = pick_container(pod, container, sees)
     if isinstance(chosen, Refuse):
         return chosen
     if pod.deleting:
         return _not_running(f"pod {pod.name} is Terminating: it is being deleted")
-    if pod.phase in {"Succeeded", "Failed"}:
+    if pod.phase in OVER:
         return _not_running(f"pod {pod.name}: {_completed(pod, sees)}")
-    if chosen.running or not sees(target_of(pod, chosen.name)):
+    if chosen.running:
         return Enter(pod=pod, container=chosen.name)
     return _later(pod, chosen, sees)
 
 
-def _later(pod: PodFacts, container: ContainerFacts, sees: Sees) -> Wait | Refuse:
+def _later(pod: PodFacts, container: ContainerFacts, sees: Asks) -> Wait | Refuse:
     """Whether a container that does not run will do so before long."""
     if container.ended is not None:
         ended = _ended(container.ended, container)
@@ -138,25 +136,48 @@ def _later(pod: PodFacts, container: ContainerFacts, sees: Sees) -> Wait | Refus
         if not sees(target_of(pod, one.name)):
             return _not_running(f"pod {pod.name} does not start, because of a container that your roles do not reach")
         return _not_running(f"{one.kind} {one.name} of pod {pod.name} {_stuck(one)}")
-    return Wait(what=f"pod {pod.name}", reason=_clipped(pod.unscheduled or container.waiting or pod.phase or "Pending"))
+    reason = pod.unscheduled or _initializing(pod, container, sees) or container.waiting or pod.phase or "Pending"
+    return Wait(what=f"pod {pod.name}", reason=_clipped(reason))
 
 
-def pick_container(pod: PodFacts, container: str, sees: Sees) -> ContainerFacts | Refuse:
+def _initializing(pod: PodFacts, container: ContainerFacts, sees: Asks) -> str:
+    """Which init container holds it up, if one runs that the person sees."""
+    if container.waiting != "PodInitializing":
+        return ""
+    running = (one.name for one in _initial(pod) if one.running and not one.sidecar)
+    name = next((name for name in running if sees(target_of(pod, name))), "")
+    return f"PodInitializing, init container {name} is running" if name else ""
+
+
+def pick_container(pod: PodFacts, container: str, sees: Asks) -> ContainerFacts | Refuse:
     """The container that is meant, or a refusal that names those that the person sees."""
-    found = _meant(pod, container)
+    found = _meant(pod, container, sees)
     if found is not None:
         return found
     names = ", ".join(one.name for one in seen(pod, sees))
-    return Refuse(code=Code.TARGET_MISSING, why=f"{pod.name} has no container {container}; it has {names}")
+    return Refuse(
+        code=Code.TARGET_MISSING,
+        why=f"{pod.name} has no container {container}, or your roles do not reach it; it has {names or 'none'}",
+        detail=presence(is_there=pod.container(container) is not None),
+    )
 
 
-def _meant(pod: PodFacts, container: str) -> ContainerFacts | None:
+def presence(*, is_there: bool) -> str:
+    """What the record says of something that a person was told the same of, whether it was there or not."""
+    return "it is there, but no role of this person's reaches it" if is_there else "it is not there"
+
+
+def _meant(pod: PodFacts, container: str, sees: Asks) -> ContainerFacts | None:
     """The named container, else the one that the annotation names, else the first: the rule is a client's to apply.
 
-    The API server refuses an exec into one of several without a name (recorded: exec-container-required).
+    The API server refuses an exec into one of several without a name (recorded: exec-container-required). What the
+    person does not see is passed over.
     """
-    found = pod.container(container or pod.default_container)
-    return found if found is not None or container else pod.containers[0]
+    known = {one.name: one for one in seen(pod, sees)}
+    if container:
+        return known.get(container)
+    first = min(known.values(), key=lambda one: one.kind is not ContainerKind.REGULAR, default=None)
+    return known.get(pod.default_container, first)
 
 
 def choose(family: Family, container: str, seeker: Seeker) -> Verdict:
@@ -166,7 +187,7 @@ def choose(family: Family, container: str, seeker: Seeker) -> Verdict:
     generation. Else a ready one of the newest generation that has any; else one that runs; else one that is only
     starting is waited for. Different people get different ones of several.
     """
-    able = family.having(container)
+    able = family.having(container, seeker.sees)
     pods = list(able.pods())
     if not pods:
         return _without_pods(family, container, seeker.sees)
@@ -194,7 +215,7 @@ def find(family: Family, container: str, seeker: Seeker) -> Enter | Refuse:
     entered = choose(family, container, seeker)
     if isinstance(entered, Enter):
         return entered
-    able = family.having(container)
+    able = family.having(container, seeker.sees)
     candidates = _first(able, lambda pod: not pod.deleting) or _first(able, lambda _: True)
     if candidates:
         return _taken(able, candidates, candidates, container, seeker)
@@ -221,13 +242,13 @@ def _taken(
     """The pod that was kept if it is possible, else the person's own of the first of the preferred generations."""
     kept = next((pod for pods in possible for pod in pods if pod.uid == seeker.kept), None)
     pod = kept or mine(preferred[0], seeker.person)
-    chosen = _meant(pod, container)
+    chosen = _meant(pod, container, seeker.sees)
     assert chosen is not None, "those without it were left out"
     of_several = sum(map(len, possible if kept else preferred)) > 1
     return Enter(pod=pod, container=chosen.name, chosen_from=family.label if of_several else "")
 
 
-def _without_pods(family: Family, container: str, sees: Sees) -> Verdict:
+def _without_pods(family: Family, container: str, sees: Asks) -> Verdict:
     """There is none, or none with that container."""
     workload = family.workload
     for pod in family.pods():
@@ -245,7 +266,7 @@ def _initial(pod: PodFacts) -> Iterator[ContainerFacts]:
     return (one for one in pod.containers if one.kind is ContainerKind.INIT)
 
 
-def _completed(pod: PodFacts, sees: Sees) -> str:
+def _completed(pod: PodFacts, sees: Asks) -> str:
     """Why a pod that is over cannot be entered, as kubectl exec says it, and how it ended."""
     why = f" ({_reason(pod.reason, pod.message)})" if pod.reason or pod.message else ""
     ends = [f"; container {one.name}: {_ended(one.ended, one)}" for one in seen(pod, sees) if one.ended is not None]
@@ -255,7 +276,10 @@ def _completed(pod: PodFacts, sees: Sees) -> str:
 def _stuck(container: ContainerFacts) -> str:
     """What keeps a container from running, and how it ended last."""
     message = f": {_clipped(container.waiting_message)}" if container.waiting_message else ""
-    last = f"; it last ended: {_ended(container.last_ended, container)}" if container.last_ended is not None else ""
+    ended = container.last_ended
+    if ended is not None and ended.message == container.waiting_message:
+        ended = replace(ended, message="")  # a program that could not be started: it was said just before
+    last = f"; it last ended: {_ended(ended, container)}" if ended is not None else ""
     return f"is in {container.waiting}{message}{last}"
 
 

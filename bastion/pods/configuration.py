@@ -1,4 +1,4 @@
-"""How to reach the API server and who we are there, as client-go finds it out; used by app and cli.doctor.
+"""How to reach the API server and who we are there, as client-go finds it out; used by app and cli.doctor_cluster.
 
     --kubeconfig, else $KUBECONFIG, else ~/.kube/config, else the ServiceAccount of the pod this runs in
 

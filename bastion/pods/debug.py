@@ -1,13 +1,15 @@
 """Debug containers: a shell beside a container that has none; used by pods.kube.
 
 An ephemeral container that shares the target's processes is added to the pod, as
-the person, and reused while it lives (recorded: ephemeral-patch, ephemeral-status).
-It cannot be taken away again: its main process ends when nobody uses it any more.
+the person (recorded: ephemeral-add, ephemeral-status). It cannot be taken away again: its main process ends when
+nobody uses it any more. So its name says what was wanted, one of that name that has not ended is used or waited for,
+and none is added where one hangs, or where several failed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -15,26 +17,32 @@ from typing import TYPE_CHECKING, Any
 from bastion.errors import BastionError, Code
 from bastion.model import DEBUG_CONTAINERS, Beside
 from bastion.podfacts import ContainerKind, pod_facts
-from bastion.pods import kinds
-from bastion.pods.api import Refused
+from bastion.pods import fate, kinds
+from bastion.pods.answers import Refused, is_by_admission, not_admitted
 from bastion.pods.markers import SOME
 
 if TYPE_CHECKING:
     from bastion.model import KubeIdentity, Target
-    from bastion.podfacts import ContainerFacts, PodFacts
+    from bastion.podfacts import ContainerFacts
     from bastion.pods.api import Api
     from bastion.ports import Tell
 
 STARTS_WITHIN_S = 60.0
 LOOK_EVERY_S = 0.5
 
-NAMES_TRIED = 5
-"""Others who make debug containers in the same pod may take a name first."""
+TRIES = 5
+"""How often it is tried to add one: others may change the pod in the same moment."""
+
+MOST_FAILED = 3
+"""Of so many of one name that failed, the pod would only get more: they stay in it as long as it lives."""
 
 STRATEGIC = "application/strategic-merge-patch+json"
 
 # Ends some ten minutes after the last session in it has: by then no process carries a marker.
-_MAIN = f"while sleep 600; do {SOME} || exit 0; done"
+_MAIN = f"while sleep 600; do {SOME} || exit 0; done; exit 1"
+
+_ENDS_WELL = frozenset({0, 128 + 9, 128 + 15})
+"""Exit codes of a debug container that nobody used any more, or that was ended with its pod."""
 
 _HOPELESS = frozenset(
     {
@@ -43,9 +51,6 @@ _HOPELESS = frozenset(
     }
 )
 
-_ADMISSION = ("violates PodSecurity", "denied the request", "denied request")
-"""What a 403 says that RBAC has not said: Pod Security admission, webhooks, ValidatingAdmissionPolicy."""
-
 
 class Debugging:
     """The debug containers of one cluster's pods."""
@@ -53,20 +58,30 @@ class Debugging:
     def __init__(self, api: Api) -> None:
         self._api = api
 
-    async def container(self, target: Target, image: str, identity: KubeIdentity, tell: Tell) -> Beside:
+    async def container(
+        self, target: Target, image: str, user: int | None, identity: KubeIdentity, tell: Tell
+    ) -> Beside:
         """A running debug container of an image beside a target; made, as the person, unless there is one.
 
+        user: the number of whom it runs as where the pod does not say whom the target runs as; None: its image decides.
         Raises BastionError: NOT_STARTED if it does not come up, TARGET_MISSING, CLUSTER_*.
         """
-        for _ in range(NAMES_TRIED):
+        begins = _name(target, image, user)
+        for _ in range(TRIES):
             pod = await self._pod(target)
-            name = next((one["name"] for one in _ours(pod, target, image) if _runs(pod, one["name"])), "")
+            there = _ours(pod, target, begins)
+            name = _unended(there)
             if not name:
-                name = _free_name(pod)
-                if not await self._added(target, _spec(pod, target, name, image), identity, tell):
+                _check_failed(there, target)
+                name = _free_name(pod, begins)
+                if not await self._added(target, _spec(pod, target, name, image, user), identity, tell):
                     continue
-                await self._running(target, name, tell)
-            return Beside(target=replace(target, container=name), files=_files(pod))
+                pod = await self._pod(target)
+                if not _has(pod, name):  # an old API server takes what it does not know, and drops it
+                    old = "this cluster takes no debug containers; they need Kubernetes 1.25 or newer"
+                    raise BastionError(Code.NOT_STARTED, old)
+            await self._running(target, name, pod, tell)
+            return Beside(target=_beside(target, name), files=_files(pod))
         raise BastionError(
             Code.NOT_STARTED, f"pod {target.pod} changes too often to be given a debug container; try again in a moment"
         )
@@ -74,20 +89,25 @@ class Debugging:
     async def running(self, target: Target) -> Target | None:
         """A running debug container beside a target, or None. Raises BastionError (TARGET_MISSING, CLUSTER_*)."""
         pod = await self._pod(target)
-        names = [one["name"] for one in _ours(pod, target, None) if _runs(pod, one["name"])]
-        return replace(target, container=names[0]) if names else None
+        name = next((one.name for one in _ours(pod, target, DEBUG_CONTAINERS) if one.running), "")
+        return _beside(target, name) if name else None
 
     async def _pod(self, target: Target) -> dict[str, Any]:
+        """The pod as it is now. Raises BastionError: TARGET_MISSING if it is gone, or another; CLUSTER_*."""
         try:
-            return dict(await self._api.get(*_path(target)))
+            pod = dict(await self._api.get(*_path(target)))
         except Refused as refused:
             raise BastionError(
                 Code.TARGET_MISSING, f"there is no pod {target.pod} in namespace {target.namespace} any more"
             ) from refused
+        if pod["metadata"]["uid"] != target.pod_uid:
+            raise BastionError(Code.TARGET_MISSING, fate.changed(target, "replaced by another of that name"))
+        return pod
 
     async def _added(self, target: Target, spec: dict[str, Any], identity: KubeIdentity, tell: Tell) -> bool:
         """Whether the pod has the container now; not if somebody else was there first."""
-        body = {"spec": {"ephemeralContainers": [spec]}}
+        # A pod that was replaced meanwhile has another UID, which is refused with 422: no patch may change it.
+        body = {"metadata": {"uid": target.pod_uid}, "spec": {"ephemeralContainers": [spec]}}
         try:
             path = (*_path(target), "ephemeralcontainers")
             await self._api.patch(*path, body=body, content_type=STRATEGIC, identity=identity, tell=tell)
@@ -102,20 +122,17 @@ class Debugging:
                 code, f"pod {target.pod} cannot be given a debug container: {refused.message}"
             ) from refused
         except BastionError as error:
-            if error.code is not Code.CLUSTER_DENIED or not any(words in error.detail for words in _ADMISSION):
+            if error.code is not Code.CLUSTER_DENIED or not is_by_admission(error.detail):
                 raise
-            raise BastionError(
-                Code.CLUSTER_DENIED,
-                f"the cluster's admission rules do not allow this debug container: {error.detail}",
-                detail=error.detail,
-            ) from error
+            raise not_admitted(error.detail, "this debug container") from error
         return True
 
-    async def _running(self, target: Target, name: str, tell: Tell) -> None:
+    async def _running(self, target: Target, name: str, pod: dict[str, Any], tell: Tell) -> None:
+        """Wait until a container runs, looking at its pod as it was just now first. Raises BastionError."""
         said = ""
         deadline = asyncio.get_running_loop().time() + STARTS_WITHIN_S
         while True:
-            facts = pod_facts(await self._pod(target)).container(name)
+            facts = pod_facts(pod).container(name)
             if facts is not None and facts.running:
                 return
             why = _why_not(facts)
@@ -126,6 +143,7 @@ class Debugging:
                 said = why
                 tell(f"waiting for the debug container: {why}")
             await asyncio.sleep(LOOK_EVERY_S)
+            pod = await self._pod(target)
 
 
 def _path(target: Target) -> tuple[str, ...]:
@@ -140,34 +158,59 @@ def _why_not(facts: ContainerFacts | None) -> str:
     return f"{facts.waiting}: {facts.waiting_message}" if facts.waiting_message else facts.waiting
 
 
-def _ours(pod: dict[str, Any], target: Target, image: str | None) -> list[dict[str, Any]]:
-    """The debug containers beside a target, of an image or of any."""
+def _name(target: Target, image: str, user: int | None) -> str:
+    """What the names of debug containers of an image, and of a user if one is asked for, beside a target begin with.
+
+    The image that the API server keeps need not be the one that was asked for: webhooks put mirrors and digests there.
+    """
+    asked_for = "" if user is None else f"\n{user}"
+    wanted = hashlib.sha256(f"{image}\n{target.container}{asked_for}".encode()).hexdigest()
+    return f"{DEBUG_CONTAINERS}{wanted[:8]}-"
+
+
+def _ours(pod: dict[str, Any], target: Target, name: str) -> list[ContainerFacts]:
+    """The debug containers beside a target whose names begin so."""
     return [
         one
-        for one in pod["spec"].get("ephemeralContainers") or ()
-        if one["name"].startswith(DEBUG_CONTAINERS)
-        and one.get("targetContainerName") == target.container
-        and image in {None, one["image"]}
+        for one in pod_facts(pod).containers
+        if one.kind is ContainerKind.EPHEMERAL and one.name.startswith(name) and one.beside == target.container
     ]
 
 
-def _runs(pod: dict[str, Any], name: str) -> bool:
-    facts: PodFacts = pod_facts(pod)
-    return any(one.name == name and one.running for one in facts.containers if one.kind is ContainerKind.EPHEMERAL)
+def _unended(those: list[ContainerFacts]) -> str:
+    """The name of one that runs, else of one that is yet to, "" if there is none."""
+    unended = [one for one in those if one.ended is None]
+    return min(unended, key=lambda one: not one.running).name if unended else ""
+
+
+def _check_failed(those: list[ContainerFacts], target: Target) -> None:
+    """Raises BastionError: NOT_STARTED if what is wanted has failed too often to be tried again."""
+    failed = [one for one in those if one.ended is not None and one.ended.exit_code not in _ENDS_WELL]
+    if len(failed) >= MOST_FAILED:
+        last = max(failed, key=lambda one: (len(one.name), one.name))
+        raise BastionError(
+            Code.NOT_STARTED,
+            f"a debug container of this image failed {len(failed)} times in pod {target.pod}, which keeps them all, so"
+            f" it is given no more; the last: {_why_not(last)}",
+        )
+
+
+def _beside(target: Target, name: str) -> Target:
+    return replace(target, container=name, ephemeral=True, beside=target.container)
 
 
 def _has(pod: dict[str, Any], name: str) -> bool:
     return any(one["name"] == name for one in pod["spec"].get("ephemeralContainers") or ())
 
 
-def _free_name(pod: dict[str, Any]) -> str:
+def _free_name(pod: dict[str, Any], begins: str) -> str:
     taken = {one["name"] for one in pod["spec"].get("ephemeralContainers") or ()}
-    return next(name for number in range(1, len(taken) + 2) if (name := f"{DEBUG_CONTAINERS}{number}") not in taken)
+    return next(name for number in range(1, len(taken) + 2) if (name := f"{begins}{number}") not in taken)
 
 
-def _spec(pod: dict[str, Any], target: Target, name: str, image: str) -> dict[str, Any]:
+def _spec(pod: dict[str, Any], target: Target, name: str, image: str, user: int | None) -> dict[str, Any]:
     """An ephemeral container with the target's processes, as restricted as the target itself."""
-    context = _context(pod, target.container)
+    context = _context(pod, target.container, user)
     return {
         "name": name,
         "image": image,
@@ -177,11 +220,13 @@ def _spec(pod: dict[str, Any], target: Target, name: str, image: str) -> dict[st
     }
 
 
-def _context(pod: dict[str, Any], container: str) -> dict[str, Any]:
+def _context(pod: dict[str, Any], container: str, otherwise: int | None) -> dict[str, Any]:
     """The securityContext of a container, with the user that it runs as, where that is known.
 
     Another user may not enter /proc/1/root. What a pod's own securityContext says holds for the debug container too;
     what only the image says is in the status since KEP-3619 (recorded in ephemeral-add).
+    otherwise: the user where nothing says who. Without one, the debug container's own image decides, and a kubelet that
+    was told runAsNonRoot refuses root.
     """
     spec, status = pod["spec"], pod.get("status") or {}
     regular = [*spec["containers"], *(spec.get("initContainers") or ())]
@@ -190,7 +235,7 @@ def _context(pod: dict[str, Any], container: str) -> dict[str, Any]:
         return context
     statuses = [*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ())]
     user = (_named(statuses, container).get("user") or {}).get("linux") or {}
-    found = {"runAsUser": user.get("uid"), "runAsGroup": user.get("gid")}
+    found = {"runAsUser": user.get("uid", otherwise), "runAsGroup": user.get("gid")}
     return {**{key: number for key, number in found.items() if number is not None}, **context}
 
 

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, NoReturn
 from bastion.errors import BastionError, Code
 from bastion.events import Exited
 from bastion.model import Outcome, Stream
-from bastion.pods import boot, kinds
-from bastion.pods.api import Refused, not_accepted
-from bastion.pods.connecting import unavailable
+from bastion.pods import boot, ends, fate, kinds
+from bastion.pods.answers import (
+    NoAnswerError,
+    Refused,
+    is_by_admission,
+    is_node_away,
+    not_accepted,
+    not_admitted,
+    unavailable,
+)
+from bastion.pods.requests import Request
 from bastion.pods.stream import Around, WebSocketExec
 from bastion.wire import remotecommand
 
@@ -22,110 +30,110 @@ if TYPE_CHECKING:
     from bastion.model import KubeIdentity, Target
     from bastion.pods.api import Api
     from bastion.pods.boot import Boot
-    from bastion.ports import Tell
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Streams:
-    """Which streams of a process are wanted; output always is. patiently: an API server that is busy is waited for."""
-
-    stdin: bool
-    tty: bool
-    patiently: bool = True
-
+    from bastion.ports import Clock, Tell
 
 MOST_SAID = 64 * 1024
 """Bytes that a program of ours may say, on both streams."""
 
 
+V4_FOR_S = 60.0
+"""For how long v4 is tried first once v5 was refused, so that most starts cost one request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """An exec: where, as whom, and with which streams; output always is wanted.
+
+    tell: shows it to a person who waits while the API server is asked again.
+    patiently: an API server that is busy is waited for.
+    """
+
+    target: Target
+    identity: KubeIdentity
+    stdin: bool = False
+    tty: bool = False
+    tell: Tell | None = None
+    patiently: bool = True
+
+
 class Execs:
     """Exec streams of one cluster."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, clock: Clock) -> None:
         self._api = api
-        self._protocols = (remotecommand.V5, remotecommand.V4)
+        self._clock = clock
+        self._v4_until = clock.monotonic()
 
-    async def open(  # noqa: PLR0913, PLR0917 - what an exec consists of
-        self,
-        target: Target,
-        plan_of: Callable[[str], Boot],
-        identity: KubeIdentity,
-        streams: Streams,
-        around: Around | None = None,
-        tell: Tell | None = None,
-    ) -> WebSocketExec:
+    async def open(self, call: Call, plan_of: Callable[[str], Boot], around: Around | None = None) -> WebSocketExec:
         """Open a stream in v5, or in v4 where v5 is refused before anything runs.
 
-        What worked is tried first the next time, so that an upgraded API server, or a proxy that once refused
-        for a reason of its own, is spoken to in v5 again.
+        plan_of: what is started, by the subprotocol that is spoken.
+        What worked instead is tried first for a while and not for good: every API server speaks v4, so nothing would
+        ever lead back to v5 once a proxy has refused it for a reason of its own, or the API server is upgraded.
+        Raises BastionError (CLUSTER_*, TARGET_*, INVALID).
         """
-
-        async def opened(protocol: str) -> WebSocketExec:
-            return await self._open_in(protocol, target, plan_of(protocol), identity, streams, around, tell)
-
-        first, second = self._protocols
+        first, second = remotecommand.V5, remotecommand.V4
+        if self._clock.monotonic() < self._v4_until:
+            first, second = second, first
         try:
-            return await opened(first)
+            return await self._open_in(first, call, plan_of(first), around)
         except _OtherProtocolError as error:
             try:
-                stream = await opened(second)
+                stream = await self._open_in(second, call, plan_of(second), around)
             except _OtherProtocolError:
-                _raise_refusal(error.refused, target)
-            self._protocols = (second, first)
+                _raise_refusal(error.refused, call.target)
+            self._v4_until = self._clock.monotonic() + (V4_FOR_S if second == remotecommand.V4 else 0.0)
             return stream
 
-    async def run(
-        self, target: Target, argv: tuple[str, ...], identity: KubeIdentity, *, patiently: bool = True
-    ) -> tuple[bytes, Exited]:
+    async def run(self, call: Call, argv: tuple[str, ...]) -> tuple[bytes, Exited]:
         """Run a program of ours to its end, without input; what it said on stdout, and how it ended.
 
         It says little; a container that has another program of that name is not listened to for longer.
         Raises BastionError (CLUSTER_*, TARGET_*).
         """
-        plan = boot.Boot(argv=argv, ready=b"", framed_input=False)
-        stream = await self.open(target, lambda _: plan, identity, Streams(stdin=False, tty=False, patiently=patiently))
-        said, heard = b"", 0
+        target = call.target
+        stream = await self.open(call, lambda _: boot.Boot(argv=argv, ready=b"", framed_input=False))
+        said = {Stream.STDOUT: b"", Stream.STDERR: b""}
         try:
             while not isinstance(event := await stream.next_event(), Exited):
-                heard += len(event.data)
-                if heard > MOST_SAID:
+                said[event.stream] += event.data
+                if sum(map(len, said.values())) > MOST_SAID:
                     raise BastionError(
                         Code.STREAM_BROKEN,
                         f"container {target.container} of pod {target.pod} says what our program never does",
                     )
-                said += event.data if event.stream is Stream.STDOUT else b""
         finally:
             await stream.close()
         if event.outcome is Outcome.BROKEN:
             check(event.message, target)
-        return said, event
+        return said[Stream.STDOUT], ends.begun(event, *said.values())
 
-    async def _open_in(  # noqa: PLR0913, PLR0917 - as above
-        self,
-        protocol: str,
-        target: Target,
-        plan: Boot,
-        identity: KubeIdentity,
-        streams: Streams,
-        around: Around | None,
-        tell: Tell | None,
-    ) -> WebSocketExec:
+    async def _open_in(self, protocol: str, call: Call, plan: Boot, around: Around | None) -> WebSocketExec:
+        target = call.target
         query = [
             *(("command", argument) for argument in plan.argv),
-            ("stdin", str(streams.stdin).lower()),
+            ("stdin", str(call.stdin).lower()),
             ("stdout", "true"),
-            ("stderr", str(not streams.tty).lower()),
-            ("tty", str(streams.tty).lower()),
+            ("stderr", str(not call.tty).lower()),
+            ("tty", str(call.tty).lower()),
             ("container", target.container),
         ]
-        path = (*kinds.path(kinds.POD, target.namespace, target.pod), "exec")
+        request = Request(
+            path=(*kinds.path(kinds.POD, target.namespace, target.pod), "exec"),
+            query=query,
+            identity=call.identity,
+            tell=call.tell,
+            patiently=call.patiently,
+        )
         try:
-            ws = await self._api.open_stream(path, query, protocol, identity, tell, patiently=streams.patiently)
+            ws = await self._api.open_stream(request, protocol)
+        except NoAnswerError as error:
+            raise silent(error, target) from error
         except Refused as refused:
             if refused.status in {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN} and not refused.body:
                 raise _OtherProtocolError(refused) from refused
             _raise_refusal(refused, target)
-        return WebSocketExec(ws, boot=plan, tty=streams.tty, around=around or Around())
+        return WebSocketExec(ws, boot=plan, tty=call.tty, around=around or Around())
 
 
 class _OtherProtocolError(Exception):
@@ -139,6 +147,8 @@ class _OtherProtocolError(Exception):
 def _raise_refusal(refused: Refused, target: Target) -> NoReturn:
     message = refused.message
     match refused.status:
+        case status if status < HTTPStatus.INTERNAL_SERVER_ERROR and is_by_admission(message):
+            raise not_admitted(message, f"a session in pod {target.pod} in namespace {target.namespace}")
         case HTTPStatus.FORBIDDEN:
             raise BastionError(
                 Code.CLUSTER_DENIED,
@@ -162,30 +172,19 @@ def _raise_refusal(refused: Refused, target: Target) -> NoReturn:
             raise unavailable(f"HTTP {status} {message}", status=status)
 
 
-_NODE_AWAY = re.compile(r"error dialing backend|\bdial tcp \S+:10250\b|while dialing|No agent available", re.IGNORECASE)
+def silent(error: NoAnswerError, target: Target) -> BastionError:
+    """The error for a request about a pod that nothing came of: the API server itself had answered just before."""
+    return BastionError(error.code, fate.node_silent(target), detail=error.detail)
+
+
 _NOT_RUNNING = re.compile(r"container not found|container \S+ is not running|cannot exec in a (?:stopped|deleted)")
-
-
-def is_node_away(message: str) -> bool:
-    """Whether an API server's error tells that it cannot reach the pod's node.
-
-    It comes instead of the upgrade, or as a status after it, from the translator of WebSockets (KEP-4006).
-    """
-    return _NODE_AWAY.search(message) is not None
 
 
 def check(message: str, target: Target) -> None:
     """Raise what an error means of the target itself: BastionError (CLUSTER_UNAVAILABLE, TARGET_NOT_RUNNING)."""
     if is_node_away(message):
-        raise BastionError(Code.CLUSTER_UNAVAILABLE, node_away(target), detail=message)
+        raise BastionError(Code.CLUSTER_UNAVAILABLE, fate.node_away(target), detail=message)
     if _NOT_RUNNING.search(message):
         raise BastionError(
             Code.TARGET_NOT_RUNNING, f"container {target.container} of pod {target.pod} is not running", detail=message
         )
-
-
-def node_away(target: Target) -> str:
-    """The sentence for that."""
-    return (
-        f"the node of pod {target.pod}{f' ({target.node})' if target.node else ''} cannot be reached by the API server"
-    )

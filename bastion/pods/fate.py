@@ -1,4 +1,4 @@
-"""What became of a pod and of a container in it, as a sentence for the person who was there (pure); used by pods.kube.
+"""What became of a pod and of a container in it, as a sentence for the person who was there (pure); used by pods.
 
 A status frame says 137 and a broken stream says nothing: the pod's own status
 says why (recorded fields of core/v1 PodStatus).
@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING
 from bastion.podfacts import ContainerKind
 
 if TYPE_CHECKING:
+    from bastion.model import Target
     from bastion.podfacts import ContainerFacts, PodFacts, Terminated
 
 OOM_KILLED = "OOMKilled"
+COMPLETED = "Completed"
+"""The reason of a container that ended with 0 (core/v1 ContainerStateTerminated)."""
+
 KUBELET_IDLE_S = 4 * 3600
 """The kubelet cuts a stream that was idle for so long (its streamingConnectionIdleTimeout)."""
 
@@ -29,18 +33,38 @@ def fate(begun: PodFacts, now: PodFacts | None, container: str) -> str:
         return f"pod {begun.name} was deleted"
     if now.uid != begun.uid:
         return f"pod {begun.name} was deleted, and another of that name is there now"
-    if now.phase == "Failed" and now.reason:
+    if _failed(now):
         what = "was evicted" if now.reason == "Evicted" else f"failed ({now.reason})"
         return f"pod {begun.name} {what}" + (f": {now.message}" if now.message else "")
     return _run_ended(begun.container(container), now.container(container))
 
 
 def explanation(begun: PodFacts, now: PodFacts | None, container: str) -> str:
-    """The same for a session that has ended already: what is under way explains it too."""
-    certain = fate(begun, now, container)
-    if not certain and now is not None and now.deleting:
-        return f"pod {begun.name} was deleted"
-    return certain
+    """The same for a session that has ended already: what is under way explains it too.
+
+    A pod that is being deleted takes its containers along, so how they end is no news.
+    """
+    if now is not None and now.uid == begun.uid and now.deleting and not _failed(now):
+        return fate(begun, None, container)
+    return fate(begun, now, container)
+
+
+def is_done(begun: PodFacts, now: PodFacts | None, container: str) -> bool:
+    """Whether the container's run ended by itself, and well, in a pod that stays."""
+    was = begun.container(container)
+    then = None if now is None or now.deleting or now.reason else now.container(container)
+    if was is None or then is None or not was.container_id:
+        return False
+    return any(
+        run is not None and run.container_id == was.container_id and run.reason == COMPLETED
+        for run in (then.ended, then.last_ended)
+    )
+
+
+def runs(now: PodFacts | None, container: str) -> bool:
+    """Whether a container runs in a pod that stays: what ended in it was not taken away with it."""
+    found = None if now is None or now.deleting else now.container(container)
+    return found is not None and found.running
 
 
 def is_doubtful(now: PodFacts | None) -> bool:
@@ -61,6 +85,32 @@ def idle_cut(idle_s: float) -> str:
     return f"nothing was sent for {idle_s / 3600:.0f} hours, and the node ends streams that are idle for so long"
 
 
+def well(pod: str, *, then: str) -> str:
+    """What is said where nothing explains an end. then: what to do, "connect again"."""
+    return f"though pod {pod} is well; the API server may have been restarted: {then}"
+
+
+def node_away(target: Target) -> str:
+    """What is said of a pod whose node the API server cannot reach."""
+    node = f" ({target.node})" if target.node else ""
+    return f"the node of pod {target.pod}{node} cannot be reached by the API server"
+
+
+def node_silent(target: Target) -> str:
+    """What is said where the API server answers, and nothing comes of what it passed on to a pod's node."""
+    node = f" ({target.node})" if target.node else ""
+    return f"the node of pod {target.pod}{node} does not answer; try again in a moment"
+
+
+def changed(target: Target, how: str) -> str:
+    """What is said before a session begins, of a pod that is not any more as it was when it was found."""
+    return f"pod {target.pod} in namespace {target.namespace} was {how}; connect again"
+
+
+def _failed(now: PodFacts) -> bool:
+    return now.phase == "Failed" and bool(now.reason)
+
+
 def _run_ended(was: ContainerFacts | None, now: ContainerFacts | None) -> str:
     if was is None or now is None or not was.container_id:
         return ""
@@ -77,5 +127,5 @@ def _run_ended(was: ContainerFacts | None, now: ContainerFacts | None) -> str:
 def _how(name: str, ended: Terminated, *, again: bool) -> str:
     if ended.reason == OOM_KILLED:
         return f"container {name} was OOM-killed"
-    how = "by itself" if ended.reason == "Completed" else f"with status {ended.exit_code}"
+    how = "by itself" if ended.reason == COMPLETED else f"with status {ended.exit_code}"
     return f"container {name} ended {how}" + (" and was restarted" if again else "")

@@ -7,21 +7,26 @@ nothing more comes. The pod's own status says which it was (core/v1 PodStatus).
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from bastion.errors import BastionError
 from bastion.events import Exited
 from bastion.model import Outcome
 from bastion.pods import fate
-from bastion.pods.connecting import unavailable
-from bastion.pods.stream import broken
+from bastion.pods.answers import unavailable
+from bastion.pods.ends import broken
+from bastion.pods.knocks import Knocked, Knocks
+from bastion.pods.watchman import explained, knocked
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from bastion.events import ClientEvent, PodEvent
-    from bastion.podfacts import ContainerFacts, PodFacts
+    from bastion.model import Target
+    from bastion.podfacts import PodFacts
     from bastion.ports import ExecStream
+
+Answer = TypeVar("Answer")
 
 ASK_EVERY_S = 10.0
 """How often the pod is asked for while its log is silent."""
@@ -41,12 +46,7 @@ GRACE_S = 3.0
 WHY_WITHIN_S = 5.0
 """How long to wait, once the log has ended, until the cluster knows why."""
 
-LOOK_AGAIN_S = 0.5
-"""A node tells the API server of a container's end a moment after the log has ended."""
-
 CUT = "the log broke off"
-COMPLETED = "Completed"
-"""The reason of a container that ended with 0 (core/v1 ContainerStateTerminated)."""
 
 
 class Followed:
@@ -55,13 +55,24 @@ class Followed:
     protocol = ""
 
     def __init__(
-        self, log: ExecStream, begun: PodFacts, container: str, look: Callable[[], Awaitable[PodFacts | None]]
+        self,
+        log: ExecStream,
+        begun: PodFacts,
+        target: Target,
+        *,
+        look: Callable[[], Awaitable[PodFacts | None]],
+        knock: Callable[[], Awaitable[None]],
     ) -> None:
-        """`begun`: the pod once the log was open. `look`: the pod now, None if it is gone; raises BastionError."""
+        """`begun`: the pod once the log was open.
+
+        look: the pod now, None if it is gone. knock: returns if a log could be opened now. Both raise BastionError.
+        """
         self._log = log
         self._begun = begun
-        self._container = container
+        self._target = target
+        self._container = target.container
         self._look = look
+        self._knock = knock
 
     async def next_event(self) -> PodEvent:
         """The next piece, or the end: 0 if the container ended by itself, and well, else 255 and the cause."""
@@ -83,62 +94,44 @@ class Followed:
 
     async def _lost(self) -> str:
         """Return once a silent log is not merely quiet: what became of it."""
-        unanswered = 0
+        unanswered, knocks = 0, Knocks()
         while True:
             await asyncio.sleep(ASK_AGAIN_S if unanswered else ASK_EVERY_S)
             try:
-                became = fate.fate(self._begun, await self._asked(ANSWER_WITHIN_S), self._container)
+                now = await _in_time(self._look())
             except BastionError as error:
                 unanswered += 1
                 if unanswered == UNANSWERED:
                     return f"{CUT}; {error.user_message}"
                 continue
             unanswered = 0
-            if became:
+            if became := fate.fate(self._begun, now, self._container):
                 await asyncio.sleep(GRACE_S)
                 return became
+            while knocks.are_due(in_doubt=fate.is_doubtful(now)):
+                if became := knocks.heard(await knocked(self._knock), self._target):
+                    return f"{CUT}; {became}"
 
     async def _explained(self, end: Exited) -> Exited:
         """The end with its cause, as soon as the cluster knows it."""
         run = self._begun.container(self._container)
         if run is None or not run.running:
             return end  # it was over when the log was opened: the log is as whole as it came
-        said = end.message or CUT
-        deadline = asyncio.get_running_loop().time() + WHY_WITHIN_S
-        while True:
-            try:
-                now = await self._asked(ANSWER_WITHIN_S)
-            except BastionError as error:
-                return broken(f"{said}; {error.user_message}")
-            if end.outcome is Outcome.EXITED and _is_done(run, now):
-                return end
-            became = self._explanation(now)
-            if became:
-                return broken(became)
-            if asyncio.get_running_loop().time() + LOOK_AGAIN_S > deadline:
-                return broken(f"{said}, though pod {self._begun.name} is well")
-            await asyncio.sleep(LOOK_AGAIN_S)
-
-    def _explanation(self, now: PodFacts | None) -> str:
-        """What became of the pod; of one that is being deleted, its containers end for that."""
-        deleted = now is not None and now.uid == self._begun.uid and now.deleting
-        return fate.fate(self._begun, None if deleted else now, self._container)
-
-    async def _asked(self, within_s: float) -> PodFacts | None:
-        """The pod now. Raises BastionError (CLUSTER_*), also if there is no answer in time."""
         try:
-            async with asyncio.timeout(within_s):
-                return await self._look()
-        except TimeoutError as error:
-            raise unavailable(f"no answer within {within_s:.0f} s") from error
+            became, now = await explained(self._look, self._begun, self._container, WHY_WITHIN_S)
+            if end.outcome is Outcome.EXITED and fate.is_done(self._begun, now, self._container):
+                return end
+        except BastionError as error:
+            return broken(f"{CUT}; {error.user_message}")
+        if not became and await knocked(self._knock) is not Knocked.ANSWERED:
+            return broken(f"{CUT}; {fate.node_away(self._target)}")
+        return broken(became or f"{CUT}, {fate.well(self._begun.name, then='ask again')}")
 
 
-def _is_done(run: ContainerFacts, now: PodFacts | None) -> bool:
-    """Whether that run ended by itself, and well, in a pod that stays."""
-    then = None if now is None or now.deleting or now.reason else now.container(run.name)
-    if then is None or not run.container_id:
-        return False
-    return any(
-        ended is not None and ended.container_id == run.container_id and ended.reason == COMPLETED
-        for ended in (then.ended, then.last_ended)
-    )
+async def _in_time(answer: Awaitable[Answer]) -> Answer:
+    """What the API server answers. Raises BastionError (CLUSTER_UNAVAILABLE) if that takes too long."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN_S):
+            return await answer
+    except TimeoutError as error:
+        raise unavailable(f"no answer within {ANSWER_WITHIN_S:.0f} s") from error

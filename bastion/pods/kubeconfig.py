@@ -1,4 +1,4 @@
-"""Kubeconfigs as values, merged and chosen from as client-go does (pure); used by pods.configuration and cli.doctor.
+"""Kubeconfigs as values, merged and chosen from as client-go does (pure); used by pods.configuration.
 
 The rules are those of client-go's `clientcmd.ClientConfigLoadingRules`. A file that is named explicitly is used alone.
 Else the files of KUBECONFIG are merged, or ~/.kube/config is taken. The first file that has a cluster, a user or a

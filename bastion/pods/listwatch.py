@@ -18,8 +18,8 @@ import aiohttp
 
 from bastion.errors import BastionError, Code
 from bastion.pods import kinds
-from bastion.pods.api import Refused
-from bastion.pods.retry import pause_s
+from bastion.pods.answers import Refused
+from bastion.pods.retry import Passing, pause_s
 from bastion.pods.shelf import Kept
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class ListWatch(Generic[Kept]):
         self._freshness = Freshness.UNKNOWN
         self._denied = False
         self._version = ""
+        self._odd: set[tuple[str, str]] = set()  # those that could not be read, by namespace and name
         self._failures = 0
         self._in_touch_at = self._resync_at = means.clock.monotonic()
 
@@ -171,9 +172,8 @@ class ListWatch(Generic[Kept]):
             page = await self._means.api.get(*self._path, query=query)
             metadata, items = page["metadata"], page.get("items") or ()
             for count, item in enumerate(items):
-                kept = self._read(item)
-                present.add((kept.namespace, kept.name))
-                self._shelf.put(kept)
+                present.add(_key(item))
+                self._put(item)
                 if count % TURN == TURN - 1:
                     await asyncio.sleep(0)
             more = metadata.get("continue") or ""
@@ -181,6 +181,7 @@ class ListWatch(Generic[Kept]):
                 break
             del page, items  # not two pages at a time
         self._shelf.keep_only(self._namespace or None, present)
+        self._odd &= present
         self._version = str(metadata["resourceVersion"])
         self._resync_at = self._now() + RESYNC_S * (1 + self._means.chance() / 2)
         if not self._denied:  # else it may be the watch that is not granted
@@ -213,15 +214,33 @@ class ListWatch(Generic[Kept]):
         seen = event["object"]
         match event["type"]:
             case "ADDED" | "MODIFIED":
-                self._shelf.put(self._read(seen))
+                self._put(seen)
             case "DELETED":
-                self._shelf.remove(seen["metadata"]["namespace"], seen["metadata"]["name"])
+                self._shelf.remove(*_key(seen))
+                self._odd.discard(_key(seen))
             case "ERROR":
                 gone = seen.get("code") == HTTPStatus.GONE
                 raise (_TooOldError if gone else _LostError)(str(seen.get("message") or "an error without a message"))
             case _:  # BOOKMARK, whose version is all it has
                 pass
         self._version = str(seen["metadata"]["resourceVersion"])
+
+    def _put(self, item: Mapping[str, Any]) -> None:
+        """Keep an object. One that has a surprise in it costs nobody else what is known of the others.
+
+        It is kept off the shelf, so that who wants it asks for it.
+        """
+        key = _key(item)
+        try:
+            kept = self._read(item)
+        except Exception as error:  # noqa: BLE001 - whatever `read` did not expect
+            self._shelf.remove(*key)
+            if key not in self._odd:
+                self._odd.add(key)
+                self._log.warning("catalog.not_understood", object="/".join(key), error=repr(error))
+        else:
+            self._odd.discard(key)
+            self._shelf.put(kept)
 
     async def _try_again(self, error: Exception) -> None:
         """Say once that something is wrong, and wait before the next try."""
@@ -232,7 +251,7 @@ class ListWatch(Generic[Kept]):
             self._log.warning("catalog.behind", error=str(error))
         if self._freshness is Freshness.FRESH:
             self._become(Freshness.BEHIND)
-        await asyncio.sleep(pause_s(self._failures, self._means.chance()))
+        await asyncio.sleep(pause_s(self._failures, self._means.chance(), _wished_s(error)))
 
     async def _wait_for_rights(self, error: BastionError) -> None:
         if not self._denied:
@@ -260,6 +279,18 @@ class ListWatch(Generic[Kept]):
 
     def _now(self) -> float:
         return self._means.clock.monotonic()
+
+
+def _wished_s(error: Exception) -> float | None:
+    """For how many seconds a server that is busy wishes to be left alone (Retry-After); None if it does not say."""
+    cause = error.__cause__
+    return cause.retry_after_s if isinstance(cause, Passing | Refused) else None
+
+
+def _key(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Namespace and name of an object, as the shelf has them."""
+    metadata = item["metadata"]
+    return str(metadata["namespace"]), str(metadata["name"])
 
 
 async def _lines(body: aiohttp.StreamReader) -> AsyncIterator[bytes]:

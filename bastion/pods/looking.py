@@ -1,8 +1,8 @@
-"""Fills ports.Looking with a real Kubernetes API: pods, events, usage and logs; built by app, used by console."""
+"""Fills ports.Looking with a real Kubernetes API: pods, events, usage and logs; built by app."""
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -14,23 +14,25 @@ from bastion.events import Exited, Output
 from bastion.model import Outcome, Stream
 from bastion.podfacts import pod_facts
 from bastion.pods import kinds
-from bastion.pods.api import Refused
+from bastion.pods.answers import NoAnswerError, Refused, understood
 from bastion.pods.catalog import EVERYWHERE
+from bastion.pods.ends import broken
+from bastion.pods.execs import check, silent
 from bastion.pods.following import CUT, Followed
 from bastion.pods.listwatch import Freshness
 from bastion.pods.lookup import Direct
 from bastion.pods.pages import everything
-from bastion.pods.stream import broken
+from bastion.ports import LogOptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from bastion.events import ClientEvent, PodEvent
     from bastion.model import KubeIdentity, Target
     from bastion.podfacts import PodFacts
     from bastion.pods.api import Api
     from bastion.pods.catalog import Catalog
-    from bastion.ports import LogOptions, Tell
+    from bastion.ports import Tell
 
 PIECE = 32 * 1024
 """The most bytes of one Output event."""
@@ -54,7 +56,8 @@ class KubeLooking:
         else:
             tell("the list of pods is out of date; asking the API server")
             paths = [kinds.path(kinds.POD, scope) for scope in self._scopes]
-            found = [pod_facts(item) for path in paths for item in await self._all(path, tell=tell)]
+            items = [item for path in paths for item in await self._all(path, tell=tell)]
+            found = [understood(pod_facts, item, kinds.POD) for item in items]
         return sorted(found, key=lambda pod: (pod.namespace, pod.name))
 
     async def pod(self, target: Target, identity: KubeIdentity, tell: Tell) -> Mapping[str, Any]:
@@ -65,7 +68,7 @@ class KubeLooking:
             raise _gone(target) from refused
         except BastionError as error:
             _denied(error, target, "get pods")
-        if pod["metadata"]["uid"] != target.pod_uid:
+        if understood(pod_facts, pod, kinds.POD).uid != target.pod_uid:
             raise _gone(target)
         return pod
 
@@ -98,32 +101,46 @@ class KubeLooking:
         return usage
 
     @asynccontextmanager
-    async def logs(self, target: Target, options: LogOptions, identity: KubeIdentity) -> AsyncIterator[_Log | Followed]:
+    async def logs(
+        self, target: Target, options: LogOptions, identity: KubeIdentity, tell: Tell
+    ) -> AsyncIterator[_Log | Followed]:
         """The container's log; entering returns once it can be read. Raises BastionError (TARGET_*, CLUSTER_*).
 
         One that is followed says why it ended; that of an earlier run was over before.
         """
-        try:
-            async with self._api.streaming(
-                *_path(target), "log", query=_query(target, options), identity=identity
-            ) as log:
-                # After it was opened: the pod of that name was this one then too. As the bastion: the person may
-                # read logs without any right to the pod itself.
-                pod = await self._now(target)
-                if pod is None or pod.uid != target.pod_uid:
-                    raise _gone(target)
-                follow = options.follow and not options.previous
-                yield Followed(_Log(log), pod, target.container, partial(self._now, target)) if follow else _Log(log)
-        except Refused as refused:
-            if refused.status == HTTPStatus.BAD_REQUEST:  # it waits to start, or there was no run before this one
-                raise BastionError(Code.TARGET_NOT_RUNNING, refused.message) from refused
-            raise _gone(target) from refused
-        except BastionError as error:
-            _denied(error, target, "get pods/log")
+        path = (*_path(target), "log")
+        opening = self._api.streaming(
+            *path, query=_query(target, options), identity=identity, tell=tell, patiently=True
+        )
+        async with AsyncExitStack() as stack:
+            try:
+                source = await stack.enter_async_context(opening)
+            except (Refused, BastionError) as error:
+                _unread(error, target)
+            # After it was opened: the pod of that name was this one then too. As the bastion: the person may
+            # read logs without any right to the pod itself.
+            pod = await self._now(target, tell)
+            if pod is None or pod.uid != target.pod_uid:
+                raise _gone(target)
+            log = _Log(source, partial(self._api.stream_lost, path))
+            if not options.follow or options.previous:
+                yield log
+                return
+            look, knock = partial(self._now, target), partial(self._knocked, target, identity)
+            yield Followed(log, pod, target, look=look, knock=knock)
 
-    async def _now(self, target: Target) -> PodFacts | None:
+    async def _knocked(self, target: Target, identity: KubeIdentity) -> None:
+        """Return if the container's log could be opened now. Raises as `logs`: the node may be away."""
+        query = _query(target, LogOptions(tail=0))
+        try:
+            async with self._api.streaming(*_path(target), "log", query=query, identity=identity):
+                pass
+        except (Refused, BastionError) as error:
+            _unread(error, target)
+
+    async def _now(self, target: Target, tell: Tell | None = None) -> PodFacts | None:
         """The pod of that name as the API server has it, as the bastion sees it; None if there is none."""
-        return await Direct(self._api).pod(target.namespace, target.pod)
+        return await Direct(self._api, tell).pod(target.namespace, target.pod)
 
     async def _all(
         self,
@@ -144,15 +161,18 @@ class _Log:
 
     protocol = ""
 
-    def __init__(self, source: aiohttp.StreamReader) -> None:
+    def __init__(self, source: aiohttp.StreamReader, lost: Callable[[Exception], None]) -> None:
+        """`lost` is told how it broke."""
         self._source = source
+        self._lost = lost
 
     async def next_event(self) -> PodEvent:
         """The next piece, or the end."""
         try:
             data = await self._source.read(PIECE)
         except (aiohttp.ClientError, OSError) as error:
-            return broken(f"{CUT} ({type(error).__name__} {error})")
+            self._lost(error)
+            return broken(f"{CUT}: ask again")
         return Output(Stream.STDOUT, data) if data else Exited(0, Outcome.EXITED)
 
     async def send(self, event: ClientEvent) -> None:
@@ -177,6 +197,18 @@ def _query(target: Target, options: LogOptions) -> list[tuple[str, str]]:
 def _gone(target: Target) -> BastionError:
     said = f"there is no such pod {target.pod} in namespace {target.namespace} any more"
     return BastionError(Code.TARGET_MISSING, said)
+
+
+def _unread(error: Refused | BastionError, target: Target) -> NoReturn:
+    """Raise why a log cannot be opened: BastionError (TARGET_*, CLUSTER_*)."""
+    if isinstance(error, NoAnswerError):
+        raise silent(error, target) from error
+    if isinstance(error, BastionError):
+        check(error.detail, target)
+        _denied(error, target, "get pods/log")
+    if error.status == HTTPStatus.BAD_REQUEST:  # it waits to start, or there was no run before this one
+        raise BastionError(Code.TARGET_NOT_RUNNING, error.message) from error
+    raise _gone(target) from error
 
 
 def _denied(error: BastionError, target: Target, what: str) -> NoReturn:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bastion.errors import BastionError, Code
 from bastion.podfacts import PodFacts, WorkloadFacts, pod_facts, workload_facts
 from bastion.pods import kinds
-from bastion.pods.api import Refused
+from bastion.pods.answers import Refused, understood
 from bastion.pods.choice import newest_first, seen
 from bastion.pods.listwatch import Freshness
 from bastion.pods.pages import everything
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from bastion.pods.api import Api
     from bastion.pods.catalog import Catalog
-    from bastion.ports import Sees, Tell
+    from bastion.ports import Asks, Tell
 
     Object = Mapping[str, Any]
     """What the API serves, as its JSON."""
+
+Read = TypeVar("Read")
 
 
 class Lookup(Protocol):
@@ -90,25 +93,25 @@ class Direct:
 
     async def pod(self, namespace: str, name: str) -> PodFacts | None:
         """The pod of that name."""
-        found = await self._get(kinds.path(kinds.POD, namespace, name))
-        return None if found is None else pod_facts(found)
+        return await self._get(kinds.path(kinds.POD, namespace, name), pod_facts, kinds.POD)
 
     async def workloads(self, wanted: Sequence[str], namespace: str, name: str) -> list[WorkloadFacts]:
         """The workloads of that name, of some kinds; those that the bastion may not look up count as none.
 
         Raises CLUSTER_DENIED only if that leaves nothing.
         """
-        asked = (self._get(kinds.path(kind, namespace, name)) for kind in wanted)
+        asked = (self._get(kinds.path(kind, namespace, name), partial(_selecting, kind), kind) for kind in wanted)
         answers = await asyncio.gather(*asked, return_exceptions=True)
         denied, found = None, []
-        for kind, answer in zip(wanted, answers, strict=True):
+        for answer in answers:
             if isinstance(answer, BastionError) and answer.code is Code.CLUSTER_DENIED:
                 denied = answer
             elif isinstance(answer, BaseException):
                 raise answer
             elif answer is not None:
-                found.append(workload_facts(kind, answer))
-                self._selectors[found[-1].uid] = selector(answer["spec"]["selector"])
+                workload, selects = answer
+                found.append(workload)
+                self._selectors[workload.uid] = selects
         if denied is not None and not found:
             raise denied
         return found
@@ -118,25 +121,28 @@ class Direct:
         owners = [workload]
         if workload.kind == "deploy":
             sets = await self._list(kinds.REPLICA_SET, workload)
-            facts = (workload_facts(kinds.REPLICA_SET, one) for one in sets)
+            read = partial(workload_facts, kinds.REPLICA_SET)
+            facts = (understood(read, one, kinds.REPLICA_SET) for one in sets)
             owners = newest_first(one for one in facts if _owned(one, workload))
-        pods = [pod_facts(one) for one in await self._list(kinds.POD, workload)]
+        pods = [understood(pod_facts, one, kinds.POD) for one in await self._list(kinds.POD, workload)]
         return tuple(tuple(pod for pod in pods if _owned(pod, owner)) for owner in owners)
 
     async def has_namespace(self, namespace: str) -> bool:
         """Whether there is such a namespace, as far as the bastion may know."""
         try:
-            return await self._get(("api", "v1", "namespaces", namespace)) is not None
+            return await self._get(("api", "v1", "namespaces", namespace), dict, "namespace") is not None
         except BastionError as error:
             if error.code is not Code.CLUSTER_DENIED:
                 raise
             return True
 
-    async def _get(self, path: Sequence[str]) -> Object | None:
+    async def _get(self, path: Sequence[str], read: Callable[[Any], Read], what: str) -> Read | None:
+        """What is read from the object at a path, None if there is none."""
         try:
-            return dict(await self._api.get(*path, tell=self._tell))
+            answer = await self._api.get(*path, tell=self._tell)
         except Refused:
             return None
+        return understood(read, answer, what)
 
     async def _list(self, kind: str, workload: WorkloadFacts) -> list[Object]:
         """Everything of a kind that a workload's selector selects."""
@@ -151,7 +157,7 @@ class Seen:
     but none that they see. Its methods raise what those of the other do.
     """
 
-    def __init__(self, look: Lookup, sees: Sees) -> None:
+    def __init__(self, look: Lookup, sees: Asks) -> None:
         self._look = look
         self._sees = sees
         self._generations: dict[str, tuple[tuple[PodFacts, ...], ...]] = {}  # by the workload's uid
@@ -183,6 +189,11 @@ class Seen:
         is_seen = any(seen(pod, self._sees))
         self.has_withheld |= not is_seen
         return is_seen
+
+
+def _selecting(kind: str, item: Object) -> tuple[WorkloadFacts, str]:
+    """A workload, and what it selects its pods by."""
+    return workload_facts(kind, item), selector(item["spec"]["selector"])
 
 
 def selector(wanted: Object) -> str:

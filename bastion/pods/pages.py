@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from bastion.pods.api import Refused
+from bastion.pods.answers import Refused
 from bastion.pods.listwatch import PAGE
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Exec plugins: programs that say who we are (client.authentication.k8s.io v1 and v1beta1); used by pods.configuration.
+"""Exec plugins: programs that say who we are (client.authentication.k8s.io v1 and v1beta1); used by pods.credentials.
 
 Nobody can answer questions at a server's standard input, so a plugin runs as `interactiveMode: Never` says. What it
 gives is kept until it expires, or until the API server no longer takes it.

@@ -1,4 +1,4 @@
-"""Questions to a cluster whose answers are wanted as they are, good or bad; used by cli.doctor."""
+"""Questions to a cluster whose answers are wanted as they are, good or bad; used by cli.doctor_cluster."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from bastion.errors import BastionError, Code
 from bastion.model import KubeIdentity
 from bastion.podfacts import pod_facts, target_of
 from bastion.pods import reviews, rights
-from bastion.pods.api import Refused
+from bastion.pods.answers import REQUEST_TIMEOUT_S, Refused, failure, unavailable
 from bastion.pods.boot import Boot
-from bastion.pods.connecting import REQUEST_TIMEOUT_S, failure, unavailable
-from bastion.pods.execs import Execs, Streams
+from bastion.pods.execs import Call, Execs
 
 if TYPE_CHECKING:
     from bastion.pods.api import Api
@@ -98,7 +97,7 @@ async def may(api: Api, question: Question, whom: KubeIdentity | None = None) ->
     return bool(status["allowed"])
 
 
-async def exec_protocol(api: Api, namespace: str, pod: str) -> str:
+async def exec_protocol(api: Api, clock: Clock, namespace: str, pod: str) -> str:
     """The subprotocol that an exec in a pod comes about with, by one that can start nothing.
 
     Raises BastionError (TARGET_MISSING, TARGET_NOT_RUNNING, CLUSTER_*).
@@ -111,10 +110,10 @@ async def exec_protocol(api: Api, namespace: str, pod: str) -> str:
     if not container:
         raise BastionError(Code.TARGET_NOT_RUNNING, f"no container of pod {pod} in namespace {namespace} runs")
     target = target_of(facts, container)
-    identity = KubeIdentity(user=rights.REAPER)
+    call = Call(target=target, identity=KubeIdentity(user=rights.REAPER))
     try:
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
-            stream = await Execs(api).open(target, lambda _: _NOTHING, identity, Streams(stdin=False, tty=False))
+            stream = await Execs(api, clock).open(call, lambda _: _NOTHING)
     except TimeoutError as error:
         raise unavailable(f"no answer within {REQUEST_TIMEOUT_S:.0f} s") from error
     await stream.close()

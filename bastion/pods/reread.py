@@ -1,4 +1,4 @@
-"""Files that rotate: what they say, read again before it is a minute old; used by pods.configuration and pods.tls."""
+"""Files that rotate: what they say, read again before it is a minute old; used by pods.credentials and pods.tls."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from bastion.errors import BastionError, Code
@@ -24,7 +24,7 @@ from bastion.pods.lookup import Direct, Lookup, NotKnownError, Remembered, Seen
 if TYPE_CHECKING:
     from bastion.pods.api import Api
     from bastion.pods.catalog import Catalog
-    from bastion.ports import Sees, Tell
+    from bastion.ports import Asks, Tell
 
 PATIENCE_S = 60.0
 """How long a pod that is only starting is waited for."""
@@ -59,7 +59,7 @@ class _Stays:
     def __init__(self) -> None:
         self._pods = OrderedDict[tuple[str, str], str]()  # by person and the workload's uid: the pod's uid
 
-    def seeker(self, person: str, sees: Sees, meant: _Meant) -> Seeker:
+    def seeker(self, person: str, sees: Asks, meant: _Meant) -> Seeker:
         """A person, with the pod of what they mean that they were led to before."""
         kept = self._pods.get((person, meant.workload.uid), "") if isinstance(meant, Family) else ""
         return Seeker(person=person, sees=sees, kept=kept)
@@ -77,6 +77,34 @@ class _Stays:
             self._pods.popitem(last=False)
 
 
+class _Waited:
+    """How long somebody has waited for a pod that is starting, and what they were told of it."""
+
+    def __init__(self, login: TargetLogin, *, patience_s: float, tell: Tell) -> None:
+        self._login = login
+        self._patience_s = patience_s
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._deadline = 0.0
+        self._told = ""
+
+    def now(self) -> float:
+        """The loop's time."""
+        return self._loop.time()
+
+    def until(self, wait: Wait) -> float:
+        """Tell what is waited for, if it is news; returns until when. Raises TARGET_NOT_RUNNING once that is over."""
+        self._deadline = self._deadline or self.now() + self._patience_s
+        if self.now() >= self._deadline:
+            late = f"{wait.what} did not start within {self._patience_s:.0f} s: {wait.reason}"
+            hint = f"`events {self._login}`, on the bastion's console, may say why"
+            raise BastionError(Code.TARGET_NOT_RUNNING, f"{late}; {hint}")
+        if wait.reason != self._told:
+            self._tell(f"waiting for {wait.what}: {wait.reason}")
+            self._told = wait.reason
+        return self._deadline
+
+
 class Resolver:
     """Looks names up, as the bastion itself."""
 
@@ -86,52 +114,34 @@ class Resolver:
         self._patience_s = patience_s
         self._stays = _Stays()
 
-    async def resolve(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
+    async def resolve(
+        self, login: TargetLogin, *, person: str, sees: Asks, enters: Asks | None, tell: Tell
+    ) -> Resolved:
         """Find the container a login means, and wait a while for one that is only starting.
 
         person: their subject; one person is led to the same pod of several while it lives.
-        sees: whether they may do anything at all in a container. Of a pod where they may not, nothing is told; a
-        container where they may not is returned if it is meant, at once and whatever its state, for them to be refused.
+        sees: whether they may know of a container. Of a pod in none of whose containers they may, nothing is told.
+        enters: whether they may go into it. One where they may not is returned whatever its state, for them to be
+        refused. None: they only look; what does not run is returned, and nothing is waited for.
         tell: shows a passing line to a person who waits. Raises BastionError (TARGET_*, CLUSTER_*).
         """
-        loop = asyncio.get_running_loop()
-        deadline, told = 0.0, ""
+        waited = _Waited(login, patience_s=self._patience_s, tell=tell)
         while True:
             answer = await self._meant(login, sees, tell)
             seeker = self._stays.seeker(person, sees, answer.meant)
-            verdict = _verdict(answer.meant, login.container, seeker)
+            verdict = _verdict(answer.meant, login.container, seeker, enters)
             match verdict:
                 case Enter(note=note):
                     if note:
                         tell(note)
                     self._stays.led(seeker, answer.meant, verdict, login.container)
                     return _resolved(verdict, stale=answer.stale)
-                case Refuse(code=code, why=why):
-                    raise BastionError(code, why)
-                case Wait(what=what, reason=reason):
-                    deadline = deadline or loop.time() + self._patience_s
-                    if loop.time() >= deadline:
-                        late = f"{what} did not start within {self._patience_s:.0f} s: {reason}"
-                        raise BastionError(Code.TARGET_NOT_RUNNING, late)
-                    if reason != told:
-                        tell(f"waiting for {what}: {reason}")
-                        told = reason
+                case Refuse(code=code, why=why, detail=detail):
+                    raise BastionError(code, why, detail=detail)
+                case Wait():
+                    until = waited.until(verdict)
                     # What the catalogue does not have, or not yet, may change without a word from it.
-                    await self._change(min(deadline, loop.time() + POLL_S) if answer.direct else deadline)
-
-    async def find(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
-        """Find the container a login means, whether it runs or not; the arguments are those of `resolve`.
-
-        Raises BastionError (TARGET_*, CLUSTER_*).
-        """
-        answer = await self._meant(login, sees, tell)
-        seeker = self._stays.seeker(person, sees, answer.meant)
-        match _found(answer.meant, login.container, seeker):
-            case Refuse(code=code, why=why):
-                raise BastionError(code, why)
-            case found:
-                self._stays.led(seeker, answer.meant, found, login.container)
-                return _resolved(found, stale=answer.stale)
+                    await self._change(min(until, waited.now() + POLL_S) if answer.direct else until)
 
     async def _change(self, at_last: float) -> None:
         """Wait until the catalogue changes, no longer than to that time of the loop."""
@@ -139,7 +149,7 @@ class Resolver:
             async with asyncio.timeout_at(at_last):
                 await self._catalog.wait_changed()
 
-    async def _meant(self, login: TargetLogin, sees: Sees, tell: Tell) -> _Answer:
+    async def _meant(self, login: TargetLogin, sees: Asks, tell: Tell) -> _Answer:
         """The pod or workload that a login names. Raises BastionError (TARGET_MISSING, TARGET_AMBIGUOUS, CLUSTER_*)."""
         if not self._catalog.covers(login.namespace):
             raise BastionError(
@@ -204,11 +214,20 @@ async def _missing(login: TargetLogin, direct: Direct, *, has_withheld: bool) ->
     raise BastionError(
         Code.TARGET_MISSING,
         f"there is no {what} in namespace {login.namespace}, or your roles do not reach it",
-        detail="it is there, but no role of this person's reaches it" if has_withheld else "it is not there",
+        detail=choice.presence(is_there=has_withheld),
     )
 
 
-def _verdict(meant: _Meant, container: str, seeker: Seeker) -> choice.Verdict:
+def _verdict(meant: _Meant, container: str, seeker: Seeker, enters: Asks | None) -> choice.Verdict:
+    """What becomes of them. What they may not enter, or only look at, is taken as it is, and no word said of it."""
+    verdict = _entered(meant, container, seeker)
+    found = verdict if isinstance(verdict, Enter) else _found(meant, container, seeker)
+    if isinstance(found, Enter) and (enters is None or not enters(target_of(found.pod, found.container))):
+        return replace(found, note="")
+    return found if enters is None else verdict
+
+
+def _entered(meant: _Meant, container: str, seeker: Seeker) -> choice.Verdict:
     if isinstance(meant, Family):
         return choice.choose(meant, container, seeker)
     return choice.enter(meant, container, seeker.sees)

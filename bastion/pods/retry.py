@@ -64,9 +64,10 @@ class Retries:
             try:
                 return await attempt()
             except Passing as failed:
-                pause = pause_s(tried, self.chance(), failed.retry_after_s)
-                if self.clock.monotonic() + pause - began > self.patience_s:
+                left = self.patience_s - (self.clock.monotonic() - began)
+                if left <= 0 or left < (failed.retry_after_s or 0):
                     raise failed.error from failed
+                pause = min(pause_s(tried, self.chance(), failed.retry_after_s), left)
                 self.metrics.api_retried()
                 self.log.warning("api.retry", what=what, retry=tried, in_s=round(pause, 1), error=str(failed))
                 if tell is not None:

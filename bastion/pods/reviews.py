@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from bastion.errors import BastionError, Code
-from bastion.pods.connecting import unavailable
+from bastion.pods.answers import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

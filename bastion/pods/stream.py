@@ -1,4 +1,4 @@
-"""A running exec: WebSocket frames to pod events, client events to frames; made by pods.kube, used by session.
+"""A running exec: WebSocket frames to pod events, client events to frames; made by pods.execs.
 
 A reader task takes frames off the socket as they come, so that small ones
 (what a PTY makes) are joined while the session is busy with the last. It stops
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import socket
 import time
 from collections import deque
@@ -20,8 +19,8 @@ import aiohttp
 
 from bastion.errors import BastionError, Code
 from bastion.events import ClientEvent, Exited, HungUp, Input, InputClosed, Output, PodEvent, Resized, Signalled
-from bastion.model import Outcome, Stream
-from bastion.pods import boot
+from bastion.model import Stream
+from bastion.pods import boot, ends
 from bastion.wire import remotecommand
 from bastion.wire.remotecommand import Channel
 
@@ -54,9 +53,6 @@ READY_WITHIN_S = 30.0
 _STREAMS = {Channel.STDOUT: Stream.STDOUT, Channel.STDERR: Stream.STDERR}
 _CONTROL = {"INT": b"\x03", "QUIT": b"\x1c", "TSTP": b"\x1a"}
 
-_CANNOT_START = re.compile(r"unable to start container process|failed to start exec|exec failed")
-_NO_SHELL = re.compile(r'exec: "sh": ')
-
 
 async def _as_it_is(end: Exited, _idle_s: float) -> Exited:
     return end
@@ -86,6 +82,7 @@ class WebSocketExec:
         self._ws = ws
         self._boot = boot
         self._tty = tty
+        self._blocks = False  # whether framed input may be blocks
         self._around = around
         self._queue: deque[Output] = deque()
         self._queued = 0
@@ -114,28 +111,38 @@ class WebSocketExec:
 
     async def started(self) -> None:
         """Return once the process runs. Raises BastionError (NO_SHELL, NOT_STARTED, STREAM_BROKEN)."""
-        seen = b""
-        kept: list[Output] = []
+        said: list[Output] = []
         try:
             async with asyncio.timeout(READY_WITHIN_S):
-                while self._boot.ready and not seen.startswith(self._boot.ready):
+                while self._boot.ready and self._may_begin(said):
                     event = await self.next_event()
                     if isinstance(event, Exited):
-                        raise never_started(event)
-                    if event.stream is Stream.STDOUT:
-                        seen += event.data
-                        if not self._boot.ready.startswith(seen[: len(self._boot.ready)]):
-                            break  # not our mark: somebody's sh talks first; what it says is output
-                    else:
-                        kept.append(event)
-                        if sum(len(one.data) for one in kept) > QUEUE_LIMIT:
-                            break  # whatever this is, it is not our sh; it is output, and waits for whoever reads it
+                        stdout, stderr = _of(said, Stream.STDOUT), _of(said, Stream.STDERR)
+                        end = ends.begun(event, stdout, stderr)
+                        if end is event and not self._may_be_mark(stdout):
+                            break  # what looked like a runtime's complaint was somebody's output
+                        raise ends.never_started(end)
+                    said.append(event)
         except TimeoutError as error:
             raise BastionError(
                 Code.NOT_STARTED, f"the container did not start the session within {READY_WITHIN_S:.0f} s"
             ) from error
-        rest = seen.removeprefix(self._boot.ready)
-        self._put_back([*kept, *([Output(Stream.STDOUT, rest)] if rest else [])])
+        stdout = _of(said, Stream.STDOUT)
+        mark = next((one for one in self._boot.marks if stdout.startswith(one)), b"")
+        self._blocks = bool(mark) and mark == self._boot.ready_for_blocks
+        rest = stdout.removeprefix(mark)
+        errors = [one for one in said if one.stream is Stream.STDERR]
+        self._put_back([*errors, *([Output(Stream.STDOUT, rest)] if rest else [])])
+
+    def _may_begin(self, said: list[Output]) -> bool:
+        """Whether to wait for the mark of our sh; if not, it has come, or this is somebody else's, who talks first."""
+        stdout = _of(said, Stream.STDOUT)
+        if sum(len(one.data) for one in said) > QUEUE_LIMIT or stdout.startswith(self._boot.marks):
+            return False
+        return self._may_be_mark(stdout) or ends.may_complain(stdout)
+
+    def _may_be_mark(self, stdout: bytes) -> bool:
+        return any(one.startswith(stdout) for one in self._boot.marks)
 
     async def next_event(self) -> PodEvent:
         """Wait for output, or for the one `Exited` that ends the stream."""
@@ -162,7 +169,7 @@ class WebSocketExec:
             case Input(data=data):
                 if self._tty and self._asked is None:
                     self._asked = time.monotonic()  # whoever types sees something; who pipes need not
-                await self._frame(b"\x00" + (boot.framed(data) if self._boot.framed_input else data))
+                await self._frame(b"\x00" + self._as_taken(data))
             case InputClosed():
                 await self._close_input()
             case Resized(size=size):
@@ -181,10 +188,15 @@ class WebSocketExec:
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
-            async with asyncio.timeout(1.5):
-                await self._ws.close()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+                async with asyncio.timeout(1.5):
+                    await self._ws.close()
+
+    def _as_taken(self, data: bytes) -> bytes:
+        return boot.framed(data, blocks=self._blocks) if self._boot.framed_input else data
 
     async def _close_input(self) -> None:
         if self._tty:
@@ -231,7 +243,7 @@ class WebSocketExec:
 
     def end(self, reason: str) -> None:
         """Take the stream for broken, if it has not ended by itself."""
-        self._finish(broken(reason))
+        self._finish(ends.broken(reason))
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -254,7 +266,7 @@ class WebSocketExec:
                 await self._room.wait()
                 self._take(await self._ws.receive())
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            self._finish(broken(f"the connection to the pod broke ({type(error).__name__})"))
+            self._finish(ends.broken(f"the connection to the pod broke ({type(error).__name__})"))
 
     def _take(self, message: aiohttp.WSMessage) -> None:
         self._heard = time.monotonic()
@@ -267,14 +279,14 @@ class WebSocketExec:
             case aiohttp.WSMsgType.PONG | aiohttp.WSMsgType.TEXT:
                 pass
             case _:
-                self._finish(broken("the connection to the pod was lost"))
+                self._finish(ends.broken("the connection to the pod was lost"))
 
     def _take_frame(self, frame: bytes) -> None:
         if not frame:
             return
         self._passed, self._asked = self._heard, None
         if frame[0] == Channel.STATUS:
-            self._finish(ended(remotecommand.parse_status(frame[1:])))
+            self._finish(ends.ended(remotecommand.parse_status(frame[1:])))
         elif frame[0] in _STREAMS and len(frame) > 1:
             for at in range(1, len(frame), OUTPUT_LIMIT):
                 self._put(_STREAMS[Channel(frame[0])], frame[at : at + OUTPUT_LIMIT])
@@ -294,12 +306,12 @@ class WebSocketExec:
         while self._end is None:
             await asyncio.sleep(PING_EVERY_S)
             if self._peer_is_gone():
-                self._finish(broken("the connection to the API server is dead"))
+                self._finish(ends.broken("the connection to the API server is dead"))
             elif not self._room.is_set() or self._sending:
                 # We do not listen, or our pings wait behind input that the pod does not read: silence means nothing.
                 self._heard = time.monotonic()
             elif time.monotonic() - self._heard > SILENCE_S:
-                self._finish(broken(f"no answer from the API server for {SILENCE_S:.0f} s"))
+                self._finish(ends.broken(f"no answer from the API server for {SILENCE_S:.0f} s"))
             with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError, TimeoutError):
                 async with asyncio.timeout(PING_EVERY_S):
                     await self._ws.ping()
@@ -324,29 +336,5 @@ class WebSocketExec:
         self._wake.set()
 
 
-def broken(reason: str) -> Exited:
-    """The end of a stream that ended without a status."""
-    return Exited(255, Outcome.BROKEN, reason)
-
-
-def ended(status: remotecommand.ExitStatus) -> Exited:
-    """The end of a stream that ended with a status frame."""
-    if status.code is not None:
-        return Exited(status.code, Outcome.EXITED)
-    if _CANNOT_START.search(status.message):
-        return Exited(126, Outcome.NOT_STARTED, _in_short(status.message))
-    return broken(status.message or "the container runtime ended the stream without saying why")
-
-
-def never_started(end: Exited) -> BastionError:
-    """The error for a stream that ended before its process ran."""
-    if end.outcome is Outcome.NOT_STARTED and _NO_SHELL.search(end.message):
-        return BastionError(Code.NO_SHELL, "this container has no shell", detail=end.message)
-    if end.outcome is Outcome.BROKEN:
-        return BastionError(Code.STREAM_BROKEN, end.message)
-    return BastionError(Code.NOT_STARTED, end.message or f"it ended at once with status {end.status}")
-
-
-def _in_short(message: str) -> str:
-    """What a container runtime says, without the layers that pass it on."""
-    return f"the container could not start this: {message.rsplit(': unable to start container process: ', 1)[-1]}"
+def _of(said: list[Output], stream: Stream) -> bytes:
+    return b"".join(one.data for one in said if one.stream is stream)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import array
+import contextlib
+import fcntl
 import os
 import re
+import select
 import shutil
 import subprocess
+import termios
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Self
 
 import pytest
 from hypothesis import given
@@ -19,21 +25,25 @@ from bastion.pods import boot
 from bastion.wire.remotecommand import V4, V5
 from support.examples import examples
 from support.terminal import Terminal
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from support.trips import wait_until
 
 MARKER = "0123456789abcdef0123"
 READY = b"\x1e" + MARKER.encode() + b"\x1e"
 
 
-@pytest.fixture(params=["dash", "bash"])
-def path(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A PATH whose sh is a certain shell."""
-    shell = shutil.which(request.param)
-    assert shell is not None
-    (tmp_path / "sh").symlink_to(shell)
-    return f"{tmp_path}:{os.environ['PATH']}"
+@pytest.fixture(scope="module", params=["dash", "bash", "busybox"])
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH whose sh is a certain shell, and whose dd is busybox's if that is busybox's."""
+    folder = tmp_path_factory.mktemp("bin")
+    for name in ("sh", "dd") if request.param == "busybox" else ("sh",):
+        (folder / name).symlink_to(program(request.param))
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def program(name: str) -> Path:
+    found = shutil.which(name)
+    assert found is not None
+    return Path(found)
 
 
 def asked(command: bytes | None, **more: object) -> ExecRequest:
@@ -129,37 +139,152 @@ def test_no_argument_of_a_long_command_ends_inside_an_escape(text: str) -> None:
     assert all(re.fullmatch(r"(?:\\0[0-7]{3}|[^\\])*", piece) for piece in pieces)
 
 
+PIECES = st.lists(st.builds(lambda data, times: data * times, st.binary(min_size=1, max_size=9), st.integers(1, 400)))
+FRAMINGS = pytest.mark.parametrize("blocks", [False, True], ids=["lines", "blocks"])
+
+
 class TestV4:
-    """v4 cannot say that input ended, so input comes in lines and the end is a line."""
+    """v4 cannot say that input ended, so input comes in frames and the end is a frame."""
 
-    def test_input_arrives_whole_and_its_end_ends_the_command(self, path: str) -> None:
-        data = bytes(range(256)) * 20 + b"\n.\n-\n\\"
-        sent = boot.framed(data[:1000]) + boot.framed(data[1000:]) + boot.framed_end
+    @FRAMINGS
+    @examples(15)
+    @given(pieces=PIECES, cuts=st.lists(st.integers(0, 5000), max_size=4))
+    def test_any_bytes_in_any_pieces_arrive_as_they_were(
+        self, path: str, *, blocks: bool, pieces: list[bytes], cuts: list[int]
+    ) -> None:
+        sent = b"".join(boot.framed(piece, blocks=blocks) for piece in pieces) + boot.framed_end
+        with Process(path, b"cat; echo end; exit 4") as process:
+            for cut in cuts:
+                process.give(sent[:cut])
+                sent = sent[cut:]
+            process.give(sent)
 
-        done = run(path, asked(b"cat; echo end; exit 4"), V4, stdin=sent + b"what follows is not input\n")
+            assert process.rest() == b"".join(pieces) + b"end\n"
+            assert process.wait() == 4
 
-        assert done.stdout == READY + data + b"end\n"
-        assert done.returncode == 4
+    @FRAMINGS
+    def test_what_looks_like_a_frame_is_input_as_well(self, path: str, *, blocks: bool) -> None:
+        data = (bytes(range(256)) + b"\n.\n-\n\\\n5\n\0") * 20
+        sent = boot.framed(data, blocks=blocks) + boot.framed_end + b"what follows is not input\n"
 
-    def test_a_command_that_does_not_read_ends_while_input_is_still_open(self, path: str) -> None:
-        plan = boot.with_shell(asked(b"echo done"), V4)
-        with subprocess.Popen(plan.argv, env={"PATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            assert process.stdout is not None
-            assert process.stdout.read() == READY + b"done\n"
-            assert process.wait(10) == 0
+        assert run(path, asked(b"cat"), V4, stdin=sent).stdout[len(READY) :] == data
 
-    def test_input_that_waits_for_answers_gets_them_as_it_goes(self, path: str) -> None:
-        plan = boot.with_shell(asked(b'while read -r l; do echo "got $l"; done'), V4)
-        with subprocess.Popen(plan.argv, env={"PATH": path}, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            for word in (b"one", b"two"):
-                process.stdin.write(boot.framed(word + b"\n"))
-                process.stdin.flush()
-                assert process.stdout.readline().removeprefix(READY) == b"got " + word + b"\n"
-            process.stdin.write(boot.framed_end)
-            process.stdin.flush()
-            assert process.wait(10) == 0
+    def test_a_large_block_that_comes_in_parts_is_one_block(self, path: str) -> None:
+        data = os.urandom(50_000)
+        sent = boot.framed(data, blocks=True)
+        with Process(path, b"cat") as process:
+            for part in (sent[:3], sent[3:20_000], sent[20_000:]):
+                process.give(part)
+                wait_until(process.has_taken_all)
+            process.give(boot.framed_end)
+
+            assert process.rest() == data
+
+    @FRAMINGS
+    def test_a_command_that_does_not_read_ends_while_input_is_still_open(self, path: str, *, blocks: bool) -> None:
+        with Process(path, b"echo done; exit 3") as process:
+            process.give(boot.framed(bytes(2000), blocks=blocks))
+
+            assert process.rest() == b"done\n"
+            assert process.wait() == 3
+
+    @FRAMINGS
+    def test_a_command_that_reads_a_part_ends_with_its_own_status(self, path: str, *, blocks: bool) -> None:
+        sent = boot.framed(bytes(20_000), blocks=blocks) * 20 + boot.framed_end
+
+        done = run(path, asked(b"head -c 3000 | wc -c; exit 3"), V4, stdin=sent)
+
+        assert (done.stdout[len(READY) :].strip(), done.stderr, done.returncode) == (b"3000", b"", 3)
+
+    @FRAMINGS
+    @pytest.mark.parametrize("sigpipe", ["default", "ignored"])
+    def test_a_command_that_closes_its_input_goes_on(
+        self, path: str, tmp_path: Path, *, blocks: bool, sigpipe: str
+    ) -> None:
+        os.mkfifo(tmp_path / "go")
+        own = f"{tmp_path}:{path}"
+        command = f"exec </dev/null; read -r _ < {tmp_path}/go; echo on; exit 3".encode()
+        with Process(own, command, restore_signals=sigpipe == "default") as process:
+            wait_until(lambda: len(processes(own)) > 2)
+            process.give(boot.framed(bytes(2000), blocks=blocks))
+            wait_until(lambda: len(processes(own)) <= 2)  # the decoder is gone
+            (tmp_path / "go").write_bytes(b"\n")
+
+            assert process.rest() == b"on\n"
+            assert process.wait() == 3
+
+    @FRAMINGS
+    @pytest.mark.parametrize("size", [4, 2000])
+    def test_input_that_waits_for_answers_gets_them_as_it_goes(self, path: str, *, blocks: bool, size: int) -> None:
+        with Process(path, b'while read -r l; do echo "got $l"; done') as process:
+            for letter in (b"a", b"b"):
+                process.give(boot.framed(letter * size + b"\n", blocks=blocks))
+                assert process.line() == b"got " + letter * size + b"\n"
+            process.give(boot.framed_end)
+            assert process.wait() == 0
+
+    @FRAMINGS
+    def test_a_program_that_does_not_read_stops_whoever_sends(self, path: str, tmp_path: Path, *, blocks: bool) -> None:
+        os.mkfifo(tmp_path / "go")
+        one = boot.framed(os.urandom(20_000), blocks=blocks)
+        with Process(path, f"read -r _ < {tmp_path}/go; wc -c".encode()) as process:
+            given = process.give_until_full(one)
+            (tmp_path / "go").write_bytes(b"\n")
+            process.give((one * 2)[given % len(one) :] + boot.framed_end)  # the rest of that frame, and another
+
+            assert given < 1_000_000
+            assert int(process.rest()) == (given // len(one) + 2) * 20_000
+            assert process.wait() == 0
+
+    def test_a_shell_that_ends_at_what_fails_decodes_as_well(self, path: str) -> None:
+        environment = {"PATH": path, "SHELLOPTS": "errexit:pipefail"}  # bash heeds it
+        plan = boot.with_shell(asked(b"cat"), V4)
+        sent = boot.framed(b"small", blocks=True) + boot.framed(bytes(2000), blocks=True) + boot.framed_end
+
+        done = subprocess.run(plan.argv, env=environment, input=sent, capture_output=True, check=False, timeout=20)
+
+        assert done.stdout == plan.ready_for_blocks + b"small" + bytes(2000)
+        assert (done.stderr, done.returncode) == (b"", 0)
+
+    def test_where_dd_reads_exactly_what_it_is_asked_for_the_mark_says_so(self, path: str) -> None:
+        plan = boot.with_shell(asked(b"echo x"), V4)
+
+        assert run(path, asked(b"echo x"), V4).stdout == plan.ready_for_blocks + b"x\n"
+
+    @pytest.mark.parametrize(
+        "dd",
+        [
+            "",
+            "exit 0",
+            "cat",
+            'for a; do shift; [ "$a" = iflag=fullblock ] || set -- "$@" "$a"; done; exec /bin/dd "$@"',
+            'case $* in *iflag*) echo "dd: unknown operand" >&2; exit 1 ;; esac; exec /bin/dd "$@"',
+            'exec head -c "${1#bs=}"; echo more',
+        ],
+        ids=["none", "nothing", "all", "one read", "no iflag", "busybox head"],
+    )
+    def test_where_it_does_not_input_goes_on_as_lines(self, path: str, tmp_path: Path, dd: str) -> None:
+        for name in ("cat", "head"):
+            (tmp_path / name).symlink_to(program("busybox"))
+        (tmp_path / "sh").symlink_to(Path(path.split(":", maxsplit=1)[0], "sh").resolve())
+        if dd:
+            (tmp_path / "dd").write_text(f"#!/bin/sh\n{dd}\n")
+            (tmp_path / "dd").chmod(0o755)
+        sent = boot.framed(bytes(2000), blocks=False) + boot.framed_end
+
+        done = run(str(tmp_path), asked(b"cat"), V4, stdin=sent)
+
+        assert done.stdout == READY + bytes(2000)
+        assert (done.stderr, done.returncode) == (b"", 0)
+
+    def test_input_that_cannot_be_passed_on_is_no_end_of_input_and_no_success(self, path: str, tmp_path: Path) -> None:
+        (tmp_path / "dd").write_text('#!/bin/sh\n[ "$1" != bs=2000 ] || kill -KILL $$\nexec /bin/dd "$@"\n')
+        (tmp_path / "dd").chmod(0o755)
+        sent = boot.framed(bytes(1500), blocks=True) + boot.framed(bytes(2000), blocks=True) + boot.framed_end
+
+        done = run(f"{tmp_path}:{path}", asked(b"cat >/dev/null; echo over"), V4, stdin=sent)
+
+        assert done.returncode == -9
 
     def test_a_terminal_needs_no_frames(self) -> None:
         pty = Pty(term="xterm", size=WindowSize(cols=80, rows=24))
@@ -240,3 +365,72 @@ def on_a_terminal(path: str, pty: Pty, command: bytes = b"stty -a") -> bytes:
     with Terminal(plan.argv, WindowSize(cols=1, rows=1), {"PATH": path}) as terminal:
         terminal.wait()
         return terminal.seen
+
+
+def processes(path: str) -> list[Path]:
+    """The processes that were started with this PATH."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it ended
+            if f"PATH={path}\0".encode() in environment.read_bytes():
+                found.append(environment.parent)
+    return found
+
+
+class Process:
+    """A started request over v4, its mark read; a context that ends its input and waits for it."""
+
+    def __init__(self, path: str, command: bytes, *, restore_signals: bool = True) -> None:
+        plan = boot.with_shell(asked(command), V4)
+        self._process = subprocess.Popen(
+            plan.argv,
+            env={"PATH": path},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            restore_signals=restore_signals,  # this interpreter ignores SIGPIPE
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        assert self._stdout.read(len(READY)) == plan.ready_for_blocks
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stdin.close()
+        self._stdout.close()
+        self._process.wait(30)
+
+    def give(self, data: bytes) -> None:
+        """Write all of it, however long that takes."""
+        while data:
+            data = data[self._stdin.write(data) :]
+
+    def give_until_full(self, data: bytes) -> int:
+        """Write it again and again until there is no room for half a second; the bytes that were written."""
+        given = 0
+        os.set_blocking(self._stdin.fileno(), False)
+        while select.select([], [self._stdin], [], 0.5)[1]:
+            given += self._stdin.write(data[given % len(data) :]) or 0
+        os.set_blocking(self._stdin.fileno(), True)
+        return given
+
+    def has_taken_all(self) -> bool:
+        """Whether all that was given has been read."""
+        waiting = array.array("i", [0])
+        fcntl.ioctl(self._stdin, termios.FIONREAD, waiting)
+        return not waiting[0]
+
+    def line(self) -> bytes:
+        """The next line of output."""
+        return self._stdout.readline()
+
+    def rest(self) -> bytes:
+        """Output to its end."""
+        return self._stdout.read()
+
+    def wait(self) -> int:
+        """The status."""
+        return self._process.wait(30)

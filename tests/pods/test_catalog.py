@@ -318,6 +318,76 @@ async def test_what_may_be_listed_but_not_watched_is_not_relied_on(
     assert [line["event"] for line in logs if line["kind"] == "pods"] == ["catalog.denied", "catalog.caught_up"]
 
 
+@pytest.mark.usefixtures("hurried")
+async def test_an_object_with_a_surprise_in_it_is_not_known_and_everything_else_is(
+    server: ListServer, way: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listwatch, "PAGE", 2)
+    odd = {"containerStatuses": [{"name": "app", "state": {"terminated": {"exitCode": "137x"}}}]}
+    for name in ("a", "changes", "odd", "z"):
+        server.put("pods", pod(name) | ({"status": odd} if name == "odd" else {}))
+    with capture_logs() as logs:
+        async with keeping_up(way) as catalog:
+            await watched(server)
+            assert names(catalog) == ["a", "changes", "z"]
+            assert catalog.is_fresh
+            followed: list[PodFacts | None] = []
+            catalog.follow("shop", "changes", followed.append)
+
+            server.put("pods", pod("changes") | {"status": odd})
+            server.put("pods", pod("odd") | {"status": odd})
+            server.put("pods", pod("late"))
+            await holds(lambda: names(catalog) == ["a", "late", "z"])
+            server.forget()  # so that it is all listed again
+            server.send(ABORT, "pods")
+            await holds(lambda: server.lists.count("/api/v1/pods") > 3 and catalog.is_fresh)
+            assert names(catalog) == ["a", "late", "z"]
+            server.put("pods", pod("changes"))
+            server.put("pods", pod("odd"))
+            await holds(lambda: names(catalog) == ["a", "changes", "late", "odd", "z"])
+
+    assert [one and one.name for one in followed] == ["changes", None, "changes"]
+    told = [line for line in logs if line["event"] == "catalog.not_understood"]
+    assert [line["object"] for line in told] == ["shop/odd", "shop/changes"]
+    assert "137x" in told[0]["error"]
+
+
+async def test_an_object_is_told_of_again_when_another_of_its_name_is_not_understood(
+    server: ListServer, way: Api
+) -> None:
+    async with keeping_up(way) as catalog:
+        await watched(server)
+        with capture_logs() as logs:
+            for after in ("first", "second"):
+                server.put("pods", pod("odd") | {"spec": [1]})
+                server.remove("pods", "odd")
+                server.put("pods", pod(after))
+                await holds(lambda name=after: catalog.pod("shop", name) is not None)  # type: ignore[misc] # mypy infers no lambda with a default
+        assert [line["event"] for line in logs] == ["catalog.not_understood"] * 2
+        assert names(catalog) == ["first", "second"]
+
+
+async def test_a_server_that_is_busy_is_left_alone_for_as_long_as_it_wishes(
+    server: ListServer, way: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wishes: list[float | None] = []
+
+    def at_once(_tried: int, _chance: float, wish: float | None) -> float:
+        wishes.append(wish)
+        return 0.01
+
+    monkeypatch.setattr(listwatch, "pause_s", at_once)
+    async with keeping_up(way) as catalog:
+        await watched(server)
+        server.refused["pods"], server.retry_after = 429, "7"
+        server.send(ABORT, "pods")
+        await holds(lambda: len(wishes) > listwatch.RELIST_AFTER)
+        server.refused.clear()
+        await holds(lambda: catalog.is_fresh)
+
+    assert wishes[:4] == [None, 7.0, 7.0, 7.0]  # the broken watch, two that were refused, and a list
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -17,7 +17,7 @@ from support.podobjects import RUNNING, pod, terminated, waiting, workload
 
 if TYPE_CHECKING:
     from bastion.pods.choice import Verdict
-    from bastion.ports import Sees
+    from bastion.ports import Asks
 
 Object = dict[str, Any]
 
@@ -49,7 +49,7 @@ def family(*generations: list[Object], kind: str = "deploy", replicas: int | Non
     )
 
 
-def by(person: str, *, sees: Sees = sees_all, kept: str = "") -> Seeker:
+def by(person: str, *, sees: Asks = sees_all, kept: str = "") -> Seeker:
     return Seeker(person=person, sees=sees, kept=kept)
 
 
@@ -119,7 +119,7 @@ def test_the_annotation_names_the_default_container_if_there_is_such_a_one(named
         (
             {"phase": "Pending", "containers": {"app": waiting("PodInitializing")}, "init": {"setup": RUNNING}},
             "",
-            "pod web: PodInitializing",
+            "pod web: PodInitializing, init container setup is running",
         ),
         ({"ephemeral": {"dbg": {}}}, "dbg", "pod web: Running"),
         ({"ephemeral": {"dbg": waiting("ContainerCreating")}}, "dbg", "pod web: ContainerCreating"),
@@ -176,6 +176,25 @@ def test_what_is_only_starting_is_waited_for_with_the_reason(more: Object, conta
             ),
         ),
         (
+            {
+                "ready": False,
+                "containers": {
+                    "app": {
+                        "state": {"waiting": {"reason": "RunContainerError", "message": "no such file"}},
+                        "lastState": {
+                            "terminated": {"reason": "StartError", "message": "no such file", "exitCode": 128}
+                        },
+                        "restartCount": 2,
+                    }
+                },
+            },
+            "",
+            (
+                "container app of pod web is in RunContainerError: no such file;"
+                " it last ended: StartError, exit code 128, restarted 2 times"
+            ),
+        ),
+        (
             {"phase": "Pending", "containers": {"app": waiting("ImagePullBackOff", 'Back-off pulling image "nope:1"')}},
             "",
             'container app of pod web is in ImagePullBackOff: Back-off pulling image "nope:1"',
@@ -219,7 +238,11 @@ def test_a_container_that_is_not_there_is_refused_with_those_that_are() -> None:
 
     refused = enter(one, "nope", sees_all)
 
-    assert refused == Refuse(code=Code.TARGET_MISSING, why="web has no container nope; it has app, setup, dbg")
+    assert refused == Refuse(
+        code=Code.TARGET_MISSING,
+        why="web has no container nope, or your roles do not reach it; it has app, setup, dbg",
+        detail="it is not there",
+    )
 
 
 def test_a_message_with_pages_and_line_ends_becomes_one_short_line() -> None:
@@ -316,7 +339,7 @@ def test_a_workload_that_will_have_a_pod_is_waited_for(of: Family, container: st
     [
         (family([], replicas=0), "", "deploy/api in namespace shop has no pod (it is scaled to 0)"),
         (family([], kind="job", replicas=None), "", "job/api in namespace shop has no pod"),
-        (family([pod("a")]), "nope", "a has no container nope; it has app"),
+        (family([pod("a")]), "nope", "a has no container nope, or your roles do not reach it; it has app"),
         (
             family(
                 [pod("a", ready=False, phase="Succeeded", containers={"app": terminated("Completed", 0)})], kind="job"
@@ -348,7 +371,10 @@ def test_what_is_looked_at_need_not_run() -> None:
     assert said_name(find(family([done], kind="job"), "", by("alice"))) == "b"
     assert said_name(find(family([crashed, pod("c")]), "", by("alice"))) == "c"
     assert said(find(family([]), "", by("alice"))) == "deploy/api has no pod yet"
-    assert said(find(family([crashed]), "nope", by("alice"))) == "a has no container nope; it has app"
+    assert (
+        said(find(family([crashed]), "nope", by("alice")))
+        == "a has no container nope, or your roles do not reach it; it has app"
+    )
 
 
 def test_a_roll_back_makes_an_older_replica_set_the_newest() -> None:
@@ -380,21 +406,10 @@ APP = sees_team("ours", "app")
 def test_a_list_of_containers_names_only_those_that_are_seen() -> None:
     one = facts("web", containers=TWO, init={"setup": RUNNING}, metadata=OURS)
 
-    assert said(enter(one, "nope", APP)) == "web has no container nope; it has app"
+    assert said(enter(one, "nope", APP)) == "web has no container nope, or your roles do not reach it; it has app"
     assert said(choose(family([pod("a", containers=TWO, metadata=OURS)]), "nope", by("x", sees=APP))) == (
-        "a has no container nope; it has app"
+        "a has no container nope, or your roles do not reach it; it has app"
     )
-
-
-@pytest.mark.parametrize("state", [CRASHED, waiting("ContainerCreating"), terminated("Error", 3), {}])
-@pytest.mark.parametrize("named", ["vault", ""])
-def test_of_a_container_that_is_not_seen_no_state_is_told_so_that_the_policy_refuses_it(
-    state: Object, named: str
-) -> None:
-    default = {**OURS, "annotations": {"kubectl.kubernetes.io/default-container": "vault"}}
-    one = facts("web", containers={"app": RUNNING, "vault": state}, metadata=default)
-
-    assert enter(one, named, APP) == Enter(pod=one, container="vault")
 
 
 def test_how_other_containers_fare_is_not_told_where_they_are_not_seen() -> None:

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from bastion.model import Target
 from bastion.podfacts import ContainerFacts, ContainerKind, PodFacts, Terminated
-from bastion.pods.fate import explanation, fate, idle_cut, is_doubtful
+from bastion.pods.fate import explanation, fate, idle_cut, is_done, is_doubtful, node_away, runs, well
 
 RUN, NEXT = "containerd://1", "containerd://2"
 
@@ -80,6 +81,65 @@ def test_another_container_of_the_pod_is_no_fate_of_ours() -> None:
 def test_a_pod_that_is_being_deleted_explains_an_end_but_does_not_make_one() -> None:
     assert fate(pod(), pod(deleting=True), "app") == ""
     assert explanation(pod(), pod(deleting=True), "app") == "pod web was deleted"
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (pod(container(running=False, ended=ended("Error", 143)), deleting=True), "pod web was deleted"),
+        (pod(uid="u2", deleting=True), "pod web was deleted, and another of that name is there now"),
+        (pod(phase="Failed", reason="Evicted", deleting=True), "pod web was evicted"),
+        (pod(container(running=False, ended=ended("OOMKilled", 137))), "container app was OOM-killed"),
+        (pod(), ""),
+    ],
+)
+def test_a_pod_that_is_being_deleted_takes_its_containers_along(now: PodFacts, said: str) -> None:
+    assert explanation(pod(), now, "app") == said
+
+
+@pytest.mark.parametrize(
+    ("now", "done"),
+    [
+        (pod(container(running=False, ended=ended("Completed", 0)), phase="Succeeded"), True),
+        (pod(container(container_id=NEXT, restarts=1, last_ended=ended("Completed", 0))), True),
+        (pod(container(running=False, ended=ended("Completed", 0)), deleting=True), False),
+        (pod(container(running=False, ended=ended("Completed", 0)), phase="Failed", reason="Evicted"), False),
+        (pod(container(running=False, ended=ended("Error", 1))), False),
+        (pod(container(running=False, ended=replace(ended("Completed", 0), container_id=NEXT))), False),
+        (pod(), False),
+        (None, False),
+    ],
+)
+def test_a_run_is_done_if_it_ended_by_itself_and_its_pod_stays(now: PodFacts | None, *, done: bool) -> None:
+    assert is_done(pod(), now, "app") is done
+    assert not is_done(pod(container(container_id="")), now, "app")
+
+
+@pytest.mark.parametrize(
+    ("now", "goes_on"),
+    [
+        (pod(), True),
+        (pod(container(container_id=NEXT)), True),
+        (pod(deleting=True), False),
+        (pod(container(running=False)), False),
+        (pod(container(name="another")), False),
+        (None, False),
+    ],
+)
+def test_a_container_goes_on_while_it_runs_in_a_pod_that_stays(now: PodFacts | None, *, goes_on: bool) -> None:
+    assert runs(now, "app") is goes_on
+
+
+def test_what_nothing_explains_is_said_with_what_to_do() -> None:
+    said = "though pod web is well; the API server may have been restarted: ask again"
+    assert well("web", then="ask again") == said
+
+
+def test_a_node_is_named_where_it_is_known() -> None:
+    target = Target(namespace="shop", pod="web", pod_uid="u1", container="app", node="n1")
+
+    assert node_away(target) == "the node of pod web (n1) cannot be reached by the API server"
+    assert node_away(replace(target, node="")) == "the node of pod web cannot be reached by the API server"
 
 
 def test_four_idle_hours_explain_a_stream_that_broke_and_less_do_not() -> None:

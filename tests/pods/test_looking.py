@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from structlog.testing import capture_logs
 
 from bastion.errors import BastionError, Code
 from bastion.events import Exited, Output
@@ -17,7 +18,7 @@ from bastion.model import KubeIdentity, Outcome, Stream, Target
 from bastion.pods.looking import KubeLooking
 from bastion.ports import LogOptions
 from support import podobjects
-from support.apis import api_by, kept_up, kubeconfig_at, told_to_nobody, unsynced
+from support.apis import api_by, kept_up, kubeconfig_at, retries, told_to_nobody, unsynced
 from support.cluster import Cluster, running_cluster_sync
 from support.clusteradmin import PODS, admin_of, pod
 from support.faultproxy import Way, fault_proxy
@@ -155,7 +156,7 @@ async def test_another_pod_of_that_name_is_not_the_one(looking: KubeLooking, cha
     with pytest.raises(BastionError) as got:
         await looking.pod(gone, ENGINEER, told_to_nobody)
     with pytest.raises(BastionError) as logged:
-        async with looking.logs(gone, LogOptions(), ENGINEER):
+        async with looking.logs(gone, LogOptions(), ENGINEER, told_to_nobody):
             raise AssertionError("the log of another pod")
 
     assert got.value.code is logged.value.code is Code.TARGET_MISSING
@@ -194,11 +195,11 @@ async def test_a_log_is_read_to_its_end(looking: KubeLooking) -> None:
     api = await target(looking, API)
 
     async def listening() -> bool:
-        async with looking.logs(api, LogOptions(), ENGINEER) as stream:
+        async with looking.logs(api, LogOptions(), ENGINEER, told_to_nobody) as stream:
             return (await read(stream))[0].startswith(b"listening\n")
 
     await eventually(listening)
-    async with looking.logs(api, LogOptions(tail=1, timestamps=True, since_s=3600), ENGINEER) as stream:
+    async with looking.logs(api, LogOptions(tail=1, timestamps=True, since_s=3600), ENGINEER, told_to_nobody) as stream:
         said, end = await read(stream)
     assert said.count(b"\n") == 1
     assert said.startswith(b"20")
@@ -208,7 +209,7 @@ async def test_a_log_is_read_to_its_end(looking: KubeLooking) -> None:
 async def test_a_log_that_is_followed_waits_for_more(looking: KubeLooking) -> None:
     api = await target(looking, API)
 
-    async with looking.logs(api, LogOptions(follow=True), ENGINEER) as stream:
+    async with looking.logs(api, LogOptions(follow=True), ENGINEER, told_to_nobody) as stream:
         first = await stream.next_event()
         assert isinstance(first, Output)
         assert first.data.startswith(b"listening\n")
@@ -222,14 +223,140 @@ async def test_a_log_that_is_followed_waits_for_more(looking: KubeLooking) -> No
 async def test_a_log_that_breaks_off_does_not_look_whole(cluster: Cluster, looking: KubeLooking) -> None:
     api = await target(looking, API)
 
-    async with looking.logs(api, LogOptions(follow=True), ENGINEER) as stream:
-        await stream.next_event()
-        await cluster.control({"do": "reset", "seconds": 0})
-        _, end = await read(stream)
+    with capture_logs() as logs:
+        async with looking.logs(api, LogOptions(follow=True), ENGINEER, told_to_nobody) as stream:
+            await stream.next_event()
+            await cluster.control({"do": "reset", "seconds": 0})
+            _, end = await read(stream)
 
-    assert (end.status, end.outcome) == (255, Outcome.BROKEN)
-    assert end.message.startswith("the log broke off (")
-    assert end.message.endswith(f"), though pod {API} is well")
+    why = "the API server may have been restarted: ask again"
+    assert end == Exited(255, Outcome.BROKEN, f"the log broke off, though pod {API} is well; {why}")
+    lost = [line for line in logs if line["event"] == "api.stream_lost"]
+    assert [line["what"] for line in lost] == [f"GET /api/v1/namespaces/shop/pods/{API}/log"]
+    assert "ClientPayloadError" not in end.message
+    assert lost[0]["error"].startswith(f"127.0.0.1:{cluster.port}: ")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+async def test_opening_a_log_is_tried_again_and_said_like_any_other_question(cluster: Cluster, status: int) -> None:
+    told: list[str] = []
+    async with all_closed(), api_by(cluster.bastion_kubeconfig, retries(30)) as api:
+        looking = KubeLooking(api, unsynced(api), ())
+        web = await target(looking, "web")
+        await cluster.control({"do": "fail", "times": 1, "status": status, "retry_after": 1, "match": "/log"})
+        async with looking.logs(web, LogOptions(tail=0), ENGINEER, told.append) as stream:
+            assert await read(stream) == (b"", WHOLE)
+
+    assert told == ["waiting for the API server, retry 1 in 1 s"]
+
+
+async def test_a_log_on_a_node_that_is_away_is_not_the_api_servers_fault(cluster: Cluster) -> None:
+    told: list[str] = []
+    async with all_closed(), api_by(cluster.bastion_kubeconfig, retries(30)) as api:
+        looking = KubeLooking(api, unsynced(api), ())
+        web = replace(await target(looking, "web"), node="local-node")
+        await cluster.control({"do": "node", "up": False, "grace": 300})
+        try:
+            with pytest.raises(BastionError) as caught:
+                async with looking.logs(web, LogOptions(), ENGINEER, told.append):
+                    raise AssertionError("nobody can read it there")
+        finally:
+            await cluster.control({"do": "node", "up": True})
+
+    assert caught.value.code is Code.CLUSTER_UNAVAILABLE
+    assert caught.value.user_message == "the node of pod web (local-node) cannot be reached by the API server"
+    assert "containerLogs" in caught.value.detail
+    assert not told  # no other try would mend it
+
+
+async def test_a_followed_log_whose_node_is_lost_says_so(cluster: Cluster, looking: KubeLooking) -> None:
+    web = replace(await target(looking, API), node="local-node")
+
+    async with looking.logs(web, LogOptions(follow=True), ENGINEER, told_to_nobody) as stream:
+        await stream.next_event()
+        await cluster.control({"do": "node", "up": False, "grace": 300})
+        try:
+            _, end = await read(stream)
+        finally:
+            await cluster.control({"do": "node", "up": True})
+
+    said = f"the node of pod {API} (local-node) cannot be reached by the API server"
+    assert end == Exited(255, Outcome.BROKEN, f"the log broke off; {said}")
+
+
+async def test_a_quiet_log_that_is_followed_ends_once_its_node_is_taken_for_lost(
+    cluster: Cluster, admin: Admin, looking: KubeLooking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bastion.pods.following.ASK_EVERY_S", 0.5)
+    monkeypatch.setattr("bastion.pods.watchman.NODE_WITHIN_S", 0.5)
+    await run(admin, "left", "echo begun; sleep infinity")
+    left = replace(await target(looking, "left"), node="local-node")
+
+    async with looking.logs(left, LogOptions(follow=True), ENGINEER, told_to_nobody) as stream:
+        await stream.next_event()
+        await cluster.control({"do": "node", "up": False, "hang": True, "grace": 1})
+        try:
+            _, end = await read(stream)
+        finally:
+            await cluster.control({"do": "node", "up": True})
+
+    said = "the node of pod left (local-node) cannot be reached by the API server"
+    assert end == Exited(255, Outcome.BROKEN, f"the log broke off; {said}")
+    await admin.delete(f"{PODS}/left")
+    await admin.until_gone(f"{PODS}/left")
+
+
+@pytest.mark.parametrize("cause", ["connect: connection refused", "net/http: TLS handshake timeout"])
+async def test_a_log_that_the_api_server_cannot_get_from_the_node_is_not_its_own_fault(
+    tmp_path: Path, cause: str
+) -> None:
+    async def refuse(_request: web.Request) -> web.Response:
+        said = f'Get "https://10.0.0.7:10250/containerLogs/default/web/app": {cause}'
+        return web.json_response({"kind": "Status", "message": said}, status=500)
+
+    app = web.Application()
+    app.router.add_get("/api/v1/namespaces/default/pods/web/log", refuse)
+    lost = Target(namespace="default", pod="web", pod_uid="1", container="app", node="worker-1")
+    async with TestServer(app) as server, api_by(kubeconfig_at(tmp_path, str(server.make_url("")))) as api:
+        with pytest.raises(BastionError) as caught:
+            async with KubeLooking(api, unsynced(api), ()).logs(lost, LogOptions(), ENGINEER, told_to_nobody):
+                raise AssertionError("nobody can read it there")
+
+    assert caught.value.user_message == "the node of pod web (worker-1) cannot be reached by the API server"
+
+
+async def test_what_the_bastion_itself_may_not_look_up_is_not_said_of_the_persons_rights(tmp_path: Path) -> None:
+    async def log(_request: web.Request) -> web.Response:
+        return web.Response(text="said\n")
+
+    async def refused(_request: web.Request) -> web.Response:
+        return web.json_response({"message": "pods is forbidden"}, status=403)
+
+    app = web.Application()
+    app.router.add_get("/api/v1/namespaces/shop/pods/web/log", log)
+    app.router.add_get("/api/v1/namespaces/shop/pods/web", refused)
+    gone = Target(namespace="shop", pod="web", pod_uid="uid-web", container="app")
+    async with TestServer(app) as server, api_by(kubeconfig_at(tmp_path, str(server.make_url("")))) as api:
+        with pytest.raises(BastionError, match="the bastion itself may not look that up"):
+            async with KubeLooking(api, unsynced(api), ()).logs(gone, LogOptions(), ENGINEER, told_to_nobody):
+                raise AssertionError("nobody knows whose log it is")
+
+
+async def test_a_pod_that_is_not_understood_is_said_to_be_so(tmp_path: Path) -> None:
+    async def odd(_request: web.Request) -> web.Response:
+        return web.json_response({"metadata": {"name": "web"}, "items": [{"metadata": {}}]})
+
+    app = web.Application()
+    app.router.add_get("/api/v1/namespaces/shop/pods/web", odd)
+    app.router.add_get("/api/v1/pods", odd)
+    of_shop = Target(namespace="shop", pod="web", pod_uid="uid-web", container="app")
+    async with TestServer(app) as server, api_by(kubeconfig_at(tmp_path, str(server.make_url("")))) as api:
+        looking = KubeLooking(api, unsynced(api), ())
+        for asked in (looking.pod(of_shop, ENGINEER, told_to_nobody), looking.pods(told_to_nobody)):
+            with pytest.raises(BastionError, match="its answer is not understood") as caught:
+                await asked
+            assert caught.value.code is Code.CLUSTER_UNAVAILABLE
+            assert caught.value.detail == "its answer is no pod: KeyError('namespace')"
 
 
 def through(proxy: FaultProxy, cluster: Cluster, folder: Path) -> Path:
@@ -282,7 +409,7 @@ async def test_a_followed_log_does_not_end_well_unless_its_container_does(
     cluster: Cluster, admin: Admin, looking: KubeLooking, cause: str, said: str
 ) -> None:
     await run(admin, "ends", "echo begun; sleep infinity")
-    async with looking.logs(await target(looking, "ends"), LogOptions(follow=True), ENGINEER) as stream:
+    async with looking.logs(await target(looking, "ends"), LogOptions(follow=True), ENGINEER, told_to_nobody) as stream:
         assert await stream.next_event() == Output(Stream.STDOUT, b"begun\n")
         if cause == "delete":
             await admin.delete(f"{PODS}/ends")
@@ -305,11 +432,11 @@ async def test_a_followed_log_ends_as_its_container_does(
     go = tmp_path / "go"
     await run(admin, "done", f"echo begun; until [ -e {go} ]; do sleep 0.05; done; echo last; exit {status}")
     pod_done = await target(looking, "done")
-    async with looking.logs(pod_done, LogOptions(follow=True), ENGINEER) as stream:
+    async with looking.logs(pod_done, LogOptions(follow=True), ENGINEER, told_to_nobody) as stream:
         assert await stream.next_event() == Output(Stream.STDOUT, b"begun\n")
         go.touch()
         assert await read(stream) == (b"last\n", ending)
-    async with looking.logs(pod_done, LogOptions(follow=True), ENGINEER) as stream:
+    async with looking.logs(pod_done, LogOptions(follow=True), ENGINEER, told_to_nobody) as stream:
         assert await read(stream) == (b"begun\nlast\n", WHOLE)  # it was over before: nothing more was to come
 
     await admin.delete(f"{PODS}/done")
@@ -326,7 +453,9 @@ async def test_a_quiet_log_goes_on_and_one_of_a_silent_api_server_ends(
     with fault_proxy(("127.0.0.1", cluster.port)) as proxy:
         async with api_by(through(proxy, cluster, tmp_path)) as api:
             looking = KubeLooking(api, unsynced(api), ())
-            async with looking.logs(await target(looking, "quiet"), LogOptions(follow=True), ENGINEER) as stream:
+            async with looking.logs(
+                await target(looking, "quiet"), LogOptions(follow=True), ENGINEER, told_to_nobody
+            ) as stream:
                 assert await stream.next_event() == Output(Stream.STDOUT, b"begun\n")
                 waiting = asyncio.ensure_future(stream.next_event())
                 await eventually(partial(asked_after, cluster, "quiet", 5), within=30)
@@ -350,7 +479,9 @@ async def test_a_silent_log_whose_container_is_gone_ends(
     with fault_proxy(("127.0.0.1", cluster.port)) as proxy:
         async with api_by(through(proxy, cluster, tmp_path)) as api:
             looking = KubeLooking(api, unsynced(api), ())
-            async with looking.logs(await target(looking, "frozen"), LogOptions(follow=True), ENGINEER) as stream:
+            async with looking.logs(
+                await target(looking, "frozen"), LogOptions(follow=True), ENGINEER, told_to_nobody
+            ) as stream:
                 assert await stream.next_event() == Output(Stream.STDOUT, b"begun\n")
                 proxy.swallow_newest(*Way)  # the log's own: the pod is asked for over the one of the list
                 await cluster.control({"do": "evict", "pod": "default/frozen"})
@@ -365,7 +496,7 @@ async def test_what_was_never_run_has_no_earlier_log(looking: KubeLooking) -> No
     web = await target(looking, "web")
 
     with pytest.raises(BastionError) as caught:
-        async with looking.logs(web, LogOptions(previous=True), ENGINEER):
+        async with looking.logs(web, LogOptions(previous=True), ENGINEER, told_to_nobody):
             raise AssertionError("there was no run before")
 
     assert caught.value.code is Code.TARGET_NOT_RUNNING
@@ -374,7 +505,7 @@ async def test_what_was_never_run_has_no_earlier_log(looking: KubeLooking) -> No
 
 async def test_rbac_has_the_last_word_on_logs(looking: KubeLooking) -> None:
     with pytest.raises(BastionError) as caught:
-        async with looking.logs(await target(looking, "web"), LogOptions(), NOBODY):
+        async with looking.logs(await target(looking, "web"), LogOptions(), NOBODY, told_to_nobody):
             raise AssertionError("nobody may read logs")
 
     assert caught.value.code is Code.CLUSTER_DENIED

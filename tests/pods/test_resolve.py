@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bastion.model import Resolved
     from bastion.pods.api import Api
     from bastion.pods.catalog import Catalog
-    from bastion.ports import Sees
+    from bastion.ports import Asks
 
 STARTING: dict[str, Any] = {"phase": "Pending", "ready": False, "containers": {"app": waiting("ContainerCreating")}}
 WAYS = ("known", "asked")
@@ -69,12 +69,14 @@ def target(text: str) -> TargetLogin:
     return where
 
 
-async def resolved(way: Api, how: str, text: str, *, person: str = "alice", sees: Sees = sees_all) -> Resolved:
+async def resolved(way: Api, how: str, text: str, *, person: str = "alice", sees: Asks = sees_all) -> Resolved:
     async with catalogue(way, how) as catalog:
-        return await Resolver(way, catalog).resolve(target(text), person=person, sees=sees, tell=told_to_nobody)
+        return await Resolver(way, catalog).resolve(
+            target(text), person=person, sees=sees, enters=sees_all, tell=told_to_nobody
+        )
 
 
-async def refused(way: Api, how: str, text: str, *, sees: Sees = sees_all) -> BastionError:
+async def refused(way: Api, how: str, text: str, *, sees: Asks = sees_all) -> BastionError:
     with pytest.raises(BastionError) as caught:
         await resolved(way, how, text, sees=sees)
     return caught.value
@@ -186,7 +188,7 @@ async def test_a_stateful_sets_pod_is_found_by_its_number(server: ListServer, wa
         ("web.nope", Code.TARGET_MISSING, "there is no namespace nope; a login is POD.NAMESPACE"),
         ("sts_web.shop", Code.TARGET_MISSING, "there is no sts/web in namespace shop"),
         ("api.shop", Code.TARGET_AMBIGUOUS, "api is the name of several workloads; say deploy_api.shop, sts_api.shop"),
-        ("one.shop+x", Code.TARGET_MISSING, "one has no container x; it has app"),
+        ("one.shop+x", Code.TARGET_MISSING, "one has no container x, or your roles do not reach it; it has app"),
         ("done.shop", Code.TARGET_NOT_RUNNING, "current phase is Succeeded"),
         ("leaving.shop", Code.TARGET_NOT_RUNNING, "pod leaving is Terminating"),
         (
@@ -224,7 +226,9 @@ async def test_what_is_looked_at_need_not_run(server: ListServer, way: Api, how:
         resolver = Resolver(way, catalog)
 
         async def found(text: str) -> tuple[str, str]:
-            at = (await resolver.find(target(text), person="alice", sees=sees_all, tell=told_to_nobody)).target
+            at = (
+                await resolver.resolve(target(text), person="alice", sees=sees_all, enters=None, tell=told_to_nobody)
+            ).target
             return at.pod, at.container
 
         assert await found("done.shop") == ("done", "app")
@@ -335,6 +339,54 @@ async def test_a_pod_that_is_not_seen_does_not_hide_a_workload_of_its_name(
     assert (await resolved(way, how, "api.shop")).target.pod == "api"
 
 
+STATES = [RUNNING, CRASHED, waiting("ContainerCreating"), terminated("Error", 3), {}]
+DEFAULT = {**TEAM, "annotations": {"kubectl.kubernetes.io/default-container": "vault"}}
+
+
+def put_vaults(server: ListServer, state: dict[str, Any]) -> None:
+    """A pod and a Deployment's pod with two containers, of which "vault" is the default one."""
+    put_deployment(server)
+    for name, owner in (("web", ""), ("api-2-a", "rs2")):
+        containers = {"app": RUNNING, "vault": state}
+        server.put("pods", pod(name, owner=owner, containers=containers, metadata=DEFAULT, ready=False))
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("text", ["web.shop", "web.shop+vault", "api.shop", "api.shop+vault"])
+async def test_where_a_person_may_not_enter_no_state_is_told_and_nothing_waited_for(
+    server: ListServer, way: Api, how: str, text: str, state: dict[str, Any]
+) -> None:
+    put_vaults(server, state)
+    told: list[str] = []
+
+    async with catalogue(way, how) as catalog:
+        found = await Resolver(way, catalog).resolve(
+            target(text), person="a", sees=OURS, enters=sees_team("ours", "app"), tell=told.append
+        )
+
+    assert (found.target.pod, found.target.container) == ("web" if "web" in text else "api-2-a", "vault")
+    assert told == []
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("name", ["web", "api"])
+async def test_a_container_that_is_not_seen_is_as_one_that_is_not_there(
+    server: ListServer, way: Api, how: str, name: str, state: dict[str, Any]
+) -> None:
+    put_vaults(server, state)
+    app = sees_team("ours", "app")
+    where = "web" if name == "web" else "api-2-a"
+
+    assert (await resolved(way, how, f"{name}.shop", sees=app)).target.container == "app"
+    hidden, absent = [await refused(way, how, f"{name}.shop+{one}", sees=app) for one in ("vault", "nope")]
+    assert hidden.user_message == f"{where} has no container vault, or your roles do not reach it; it has app"
+    assert absent.user_message == hidden.user_message.replace("vault", "nope")
+    assert (hidden.code, hidden.detail) == (absent.code, "it is there, but no role of this person's reaches it")
+    assert absent.detail == "it is not there"
+
+
 @pytest.mark.parametrize("how", WAYS)
 async def test_what_is_not_seen_is_not_looked_at_either(server: ListServer, way: Api, how: str) -> None:
     server.put("pods", pod("vault", containers={"secret": CRASHED}))
@@ -346,12 +398,14 @@ async def test_what_is_not_seen_is_not_looked_at_either(server: ListServer, way:
         said = []
         for text in ("vault.shop", "web.shop+nope"):
             with pytest.raises(BastionError) as caught:
-                await resolver.find(target(text), person="a", sees=sees_team("ours", "app"), tell=told_to_nobody)
+                await resolver.resolve(
+                    target(text), person="a", sees=sees_team("ours", "app"), enters=None, tell=told_to_nobody
+                )
             said.append(caught.value.user_message)
 
     assert said == [
         "there is no pod or workload vault in namespace shop, or your roles do not reach it",
-        "web has no container nope; it has app",
+        "web has no container nope, or your roles do not reach it; it has app",
     ]
 
 
@@ -359,7 +413,7 @@ async def test_what_is_not_seen_is_not_looked_at_either(server: ListServer, way:
 
 
 async def led(resolver: Resolver, text: str, *, person: str = "alice") -> str:
-    found = await resolver.resolve(target(text), person=person, sees=sees_all, tell=told_to_nobody)
+    found = await resolver.resolve(target(text), person=person, sees=sees_all, enters=sees_all, tell=told_to_nobody)
     return found.target.pod
 
 
@@ -438,7 +492,9 @@ async def test_a_starting_pod_is_waited_for_and_each_reason_is_told_once(
     told: list[str] = []
     async with catalogue(way, how) as catalog:
         coming = asyncio.create_task(
-            Resolver(way, catalog).resolve(target("web.shop"), person="a", sees=sees_all, tell=told.append)
+            Resolver(way, catalog).resolve(
+                target("web.shop"), person="a", sees=sees_all, enters=sees_all, tell=told.append
+            )
         )
         await holds(lambda: len(told) == 1)
         for number in range(3):
@@ -459,7 +515,9 @@ async def test_a_workload_without_a_pod_is_waited_for(server: ListServer, way: A
     told: list[str] = []
     async with catalogue(way, how) as catalog:
         coming = asyncio.create_task(
-            Resolver(way, catalog).resolve(target("api.shop"), person="a", sees=sees_all, tell=told.append)
+            Resolver(way, catalog).resolve(
+                target("api.shop"), person="a", sees=sees_all, enters=sees_all, tell=told.append
+            )
         )
         await holds(lambda: len(told) == 1)
         server.put("pods", pod("api-2-a", owner="rs2", ready=False))
@@ -488,7 +546,9 @@ async def test_a_pod_that_fails_or_goes_while_it_is_waited_for_is_refused(
     told: list[str] = []
     async with catalogue(way, how) as catalog:
         coming = asyncio.create_task(
-            Resolver(way, catalog).resolve(target("web.shop"), person="a", sees=sees_all, tell=told.append)
+            Resolver(way, catalog).resolve(
+                target("web.shop"), person="a", sees=sees_all, enters=sees_all, tell=told.append
+            )
         )
         await holds(lambda: len(told) == 1)
         if becomes is None:
@@ -508,11 +568,13 @@ async def test_patience_has_an_end_and_the_reason_is_told(server: ListServer, wa
     async with catalogue(way, how) as catalog:
         with pytest.raises(BastionError) as caught:
             await Resolver(way, catalog, patience_s=0.2).resolve(
-                target("web.shop"), person="a", sees=sees_all, tell=told_to_nobody
+                target("web.shop"), person="a", sees=sees_all, enters=sees_all, tell=told_to_nobody
             )
 
     assert caught.value.code is Code.TARGET_NOT_RUNNING
-    assert caught.value.user_message == "pod web did not start within 0 s: ContainerCreating"
+    assert caught.value.user_message == (
+        "pod web did not start within 0 s: ContainerCreating; `events web.shop`, on the bastion's console, may say why"
+    )
 
 
 async def test_who_leaves_while_waiting_leaves_nothing_behind(server: ListServer, way: Api) -> None:
@@ -520,7 +582,9 @@ async def test_who_leaves_while_waiting_leaves_nothing_behind(server: ListServer
     told: list[str] = []
     async with keeping_up(way) as catalog:
         coming = asyncio.create_task(
-            Resolver(way, catalog).resolve(target("web.shop"), person="a", sees=sees_all, tell=told.append)
+            Resolver(way, catalog).resolve(
+                target("web.shop"), person="a", sees=sees_all, enters=sees_all, tell=told.append
+            )
         )
         await holds(lambda: bool(told))
         coming.cancel()
@@ -537,7 +601,9 @@ async def test_what_the_catalogue_does_not_have_is_asked_for(server: ListServer,
     async with keeping_up(way) as catalog:
         server.objects["pods"] = {("shop", "new"): pod("new")}  # not told to the watches
 
-        found = await Resolver(way, catalog).resolve(target("new.shop"), person="a", sees=sees_all, tell=told_to_nobody)
+        found = await Resolver(way, catalog).resolve(
+            target("new.shop"), person="a", sees=sees_all, enters=sees_all, tell=told_to_nobody
+        )
 
         assert (found.target.pod, found.stale) == ("new", False)
         assert catalog.pod("shop", "new") is None
@@ -552,7 +618,9 @@ async def test_a_catalogue_that_is_behind_is_not_relied_on_and_that_is_said(serv
         await holds(lambda: catalog.freshness("pod", "shop") is Freshness.BEHIND)
         server.put("pods", pod("web", metadata={"uid": "another"}))
 
-        found = await Resolver(way, catalog).resolve(target("web.shop"), person="a", sees=sees_all, tell=told_to_nobody)
+        found = await Resolver(way, catalog).resolve(
+            target("web.shop"), person="a", sees=sees_all, enters=sees_all, tell=told_to_nobody
+        )
 
         assert (found.target.pod_uid, found.stale) == ("another", True)
 
@@ -581,7 +649,9 @@ async def test_a_namespace_that_is_not_looked_after_is_not_even_asked_about(serv
     server.put("pods", pod("web", namespace="secret"))
     async with keeping_up(way, "shop") as catalog:
         with pytest.raises(BastionError) as caught:
-            await Resolver(way, catalog).resolve(target("web.secret"), person="a", sees=sees_all, tell=told_to_nobody)
+            await Resolver(way, catalog).resolve(
+                target("web.secret"), person="a", sees=sees_all, enters=sees_all, tell=told_to_nobody
+            )
 
     assert caught.value.code is Code.TARGET_MISSING
     assert "not one of those that this bastion looks after" in caught.value.user_message

@@ -13,8 +13,8 @@ from prometheus_client import generate_latest
 from bastion.errors import BastionError, Code
 from bastion.metrics import Metrics
 from bastion.model import KubeIdentity
-from bastion.pods.api import impersonation
-from bastion.pods.retry import FIRST_PAUSE_S, LONGEST_PAUSE_S, pause_s
+from bastion.pods.requests import impersonation
+from bastion.pods.retry import FIRST_PAUSE_S, LONGEST_PAUSE_S, Passing, pause_s
 from support import apis
 from support.rawexec import Peer, raw_exec, response
 
@@ -91,7 +91,7 @@ async def test_nobody_is_kept_waiting_for_longer_than_the_patience(tmp_path: Pat
                 await api.get("version")
 
     assert refused.value.code is Code.CLUSTER_UNAVAILABLE
-    assert len(server.requests) == 2
+    assert len(server.requests) == 3  # at once, after a second at most, and when the patience is over
 
 
 async def test_a_retry_after_beyond_the_patience_is_not_waited_for(tmp_path: Path) -> None:
@@ -118,6 +118,45 @@ async def test_a_lost_connection_is_tried_again(tmp_path: Path) -> None:
             assert await api.get("version") == {}
 
     assert len(came) == 2
+
+
+@pytest.mark.parametrize("lost", [b"", response("503 Service Unavailable"), response("401 Unauthorized")])
+async def test_a_stream_is_opened_again_if_patience_is_asked_for(tmp_path: Path, lost: bytes) -> None:
+    answers_left = [lost, response("200 OK", b"line")]
+    async with raw_exec(tmp_path, not_upgraded, lambda _request: answers_left.pop(0)) as server:
+        kubeconfig = apis.kubeconfig_at(tmp_path, server.url, server.ca)
+        async with (
+            apis.api_by(kubeconfig, apis.retries(30)) as api,
+            api.streaming("log", patiently=True) as body,
+        ):
+            assert await body.read() == b"line"
+
+    assert not answers_left
+
+
+async def test_a_stream_is_opened_once_otherwise_and_the_servers_wish_is_passed_on(tmp_path: Path) -> None:
+    busy = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    async with raw_exec(tmp_path, not_upgraded, lambda _request: busy) as server:
+        kubeconfig = apis.kubeconfig_at(tmp_path, server.url, server.ca)
+        async with apis.api_by(kubeconfig, apis.retries(30)) as api:
+            with pytest.raises(BastionError, match="HTTP 429") as refused:
+                async with api.streaming("pods"):
+                    raise AssertionError("there is nothing to read")
+
+    assert len(server.requests) == 1
+    assert isinstance(refused.value.__cause__, Passing)
+    assert refused.value.__cause__.retry_after_s == 7.0
+
+
+async def test_an_answer_that_is_no_json_is_not_understood(tmp_path: Path) -> None:
+    async with raw_exec(tmp_path, not_upgraded, lambda _request: response("200 OK", b"<html>Log in")) as server:
+        kubeconfig = apis.kubeconfig_at(tmp_path, server.url, server.ca)
+        async with apis.api_by(kubeconfig) as api:
+            with pytest.raises(BastionError, match="its answer is not understood") as refused:
+                await api.get("version")
+
+    assert refused.value.code is Code.CLUSTER_UNAVAILABLE
+    assert "<html>Log in" in refused.value.detail
 
 
 # --- A73: what impersonation may be made of ---------------------------------------------------

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from bastion.errors import BastionError, Code
 from bastion.events import Exited, Input, InputClosed, Output, Resized
 from bastion.model import ExecRequest, KubeIdentity, Outcome, Pty, Stream, Target, WindowSize
+from bastion.pods import execs, watchman
 from bastion.pods import stream as pod_stream
-from bastion.pods.kube import KubePods
+from bastion.pods.catalog import Catalog
+from bastion.system import SystemClock
 from bastion.wire import remotecommand
 from support import apis
-from support.rawexec import BINARY, CLOSE, PING, PONG, Peer, RawExec, raw_exec, response
+from support.rawexec import BINARY, CLOSE, PING, PONG, Peer, RawExec, pod, raw_exec, response
+from support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from bastion.pods.api import Api
+    from bastion.pods.listwatch import Freshness
 
 MARKER = "00112233445566778899"
 READY = b"\x01\x1e" + MARKER.encode() + b"\x1e"
@@ -31,15 +38,20 @@ TARGET = Target(namespace="shop", pod="web", pod_uid="uid-1", container="app")
 
 
 def asked(command: bytes | None = b"true", pty: Pty | None = None) -> ExecRequest:
-    return ExecRequest(command=command, pty=pty, env=(), marker=MARKER)
+    return apis.exec_request(command, pty, MARKER)
 
 
 async def api_for(server: RawExec) -> Api:
     return await apis.api_for(apis.kubeconfig_at(server.ca.parent, server.url, server.ca))
 
 
-def pods_of(api: Api) -> KubePods:
-    return KubePods(api, apis.unsynced(api))
+async def eventually_asked(server: RawExec, times: int) -> None:
+    """Return once the pod was asked for so often."""
+
+    async def is_asked() -> bool:
+        return server.looks >= times
+
+    await eventually(is_asked, within=30)
 
 
 async def ends_all_at_once(peer: Peer, status: bytes) -> None:
@@ -57,7 +69,7 @@ async def collect(
         api = await api_for(server)
         try:
             outputs: list[Output] = []
-            async with pods_of(api).exec(TARGET, request or asked(), ALICE, apis.told_to_nobody) as stream:
+            async with apis.pods_by(api).exec(TARGET, request or asked(), ALICE, apis.told_to_nobody) as stream:
                 while True:
                     event = await asyncio.wait_for(stream.next_event(), 20)
                     if isinstance(event, Exited):
@@ -67,7 +79,7 @@ async def collect(
             await api.aclose()
 
 
-def said(outputs: list[Output], stream: Stream = Stream.STDOUT) -> bytes:
+def said_on(outputs: list[Output], stream: Stream = Stream.STDOUT) -> bytes:
     return b"".join(output.data for output in outputs if output.stream is stream)
 
 
@@ -82,8 +94,8 @@ async def test_output_without_the_ready_mark_and_the_exit_status_come_through(tm
 
     outputs, end = await collect(tmp_path, script)
 
-    assert said(outputs) == b"out"
-    assert said(outputs, Stream.STDERR) == b"early\nerr\n"
+    assert said_on(outputs) == b"out"
+    assert said_on(outputs, Stream.STDERR) == b"early\nerr\n"
     assert end == Exited(3, Outcome.EXITED)
 
 
@@ -101,7 +113,7 @@ async def test_twenty_megabytes_and_an_end_at_once_reach_a_reader_that_lags(tmp_
     async with raw_exec(tmp_path, script) as server:
         api = await api_for(server)
         seen, size = hashlib.sha256(), 0
-        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
+        async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
             while isinstance(event := await stream.next_event(), Output):
                 seen.update(event.data)
                 size += len(event.data)
@@ -129,7 +141,7 @@ async def test_a_reader_that_stops_stops_the_server(tmp_path: Path) -> None:
 
     async with raw_exec(tmp_path, script) as server:
         api = await api_for(server)
-        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
+        async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
             before = -1
             while sent != before:  # until a whole tenth of a second passes without progress
                 before = sent
@@ -158,7 +170,7 @@ async def test_a_pod_that_does_not_read_is_not_taken_for_a_dead_one(
 
     async with raw_exec(tmp_path, script) as server:
         api = await api_for(server)
-        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as running:
+        async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as running:
             for _ in range(0, size, 100_000):
                 await running.send(Input(bytes(100_000)))
             while not isinstance(event := await running.next_event(), Exited):
@@ -180,7 +192,7 @@ async def test_small_frames_are_joined_and_streams_keep_their_order(tmp_path: Pa
 
     outputs, _ = await collect(tmp_path, script)
 
-    assert said(outputs) == b"ab" * 100 + b"cd" * 100
+    assert said_on(outputs) == b"ab" * 100 + b"cd" * 100
     assert len(outputs) < 100
     order = b"".join(output.data for output in outputs)
     assert order == b"ab" * 100 + b"e" + b"cd" * 100
@@ -200,7 +212,7 @@ async def test_a_stream_that_ends_without_a_status_is_broken_and_never_success(
 
     outputs, end = await collect(tmp_path, script)
 
-    assert said(outputs) in {b"half of it", b""}  # an abort may take what was on its way
+    assert said_on(outputs) in {b"half of it", b""}  # an abort may take what was on its way
     assert (end.status, end.outcome) == (255, Outcome.BROKEN)
     assert end.message
 
@@ -233,7 +245,7 @@ async def test_input_its_end_and_sizes_are_the_recorded_frames(tmp_path: Path) -
 
     async with raw_exec(tmp_path, script) as server:
         api = await api_for(server)
-        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
+        async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
             await stream.send(Input(b"hi\n"))
             await stream.send(Resized(WindowSize(cols=1, rows=1)))  # no terminal, so nothing to resize
             await stream.send(InputClosed())
@@ -254,7 +266,7 @@ async def test_a_terminal_is_resized_and_its_end_of_input_is_a_control_d(tmp_pat
 
     async with raw_exec(tmp_path, script) as server:
         api = await api_for(server)
-        async with pods_of(api).exec(TARGET, asked(None, pty), ALICE, apis.told_to_nobody) as stream:
+        async with apis.pods_by(api).exec(TARGET, asked(None, pty), ALICE, apis.told_to_nobody) as stream:
             await stream.send(Resized(WindowSize(cols=80, rows=24)))
             await stream.send(InputClosed())
             assert await stream.next_event() == Exited(0, Outcome.EXITED)
@@ -271,7 +283,7 @@ async def test_the_request_names_the_person_their_groups_and_the_container(tmp_p
 
     async with raw_exec(tmp_path, script) as server:
         api = await api_for(server)
-        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
+        async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
             pass
         await api.aclose()
 
@@ -314,7 +326,7 @@ async def test_what_is_wrong_with_the_node_or_the_container_is_said_before_and_a
     async with raw_exec(tmp_path, script, lambda _request: None if upgraded else refusal) as server:
         api = await api_for(server)
         with pytest.raises(BastionError, match=words) as caught:
-            async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
+            async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
                 pass
         await api.aclose()
 
@@ -332,7 +344,7 @@ async def test_a_container_with_another_sh_is_not_listened_to_for_ever(tmp_path:
     async with raw_exec(tmp_path, script) as server:
         api = await api_for(server)
         with pytest.raises(BastionError, match="says what our program never does") as ended:
-            await pods_of(api).reap(TARGET, MARKER, lingering=False)
+            await apis.pods_by(api).reap(TARGET, MARKER, lingering=False)
         await api.aclose()
 
     assert ended.value.code is Code.STREAM_BROKEN
@@ -346,7 +358,7 @@ async def test_what_a_container_says_before_it_is_ready_is_not_kept_without_boun
 
     async with raw_exec(tmp_path, script) as server:
         api = await api_for(server)
-        async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
+        async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
             event = await stream.next_event()
             assert isinstance(event, Output)
             assert event.stream is Stream.STDERR
@@ -358,15 +370,110 @@ async def test_another_pod_of_that_name_is_never_started_in(tmp_path: Path) -> N
     async def script(_peer: Peer) -> None:
         raise AssertionError("not asked")
 
-    async with raw_exec(tmp_path, script, uids=("uid-2",)) as server:
+    async with raw_exec(tmp_path, script, pods=(pod("uid-2"),)) as server:
         api = await api_for(server)
         with pytest.raises(BastionError, match="was replaced by another of that name") as refused:
-            async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
+            async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
                 pass
         await api.aclose()
 
     assert refused.value.code is Code.TARGET_MISSING
     assert server.requests == []
+
+
+@pytest.mark.parametrize("now", [pod(labels={"team": "payments"}), pod(hostNetwork=True)], ids=["labels", "network"])
+@pytest.mark.parametrize("looks", [(), (pod(),)], ids=["before", "after"])
+async def test_a_pod_that_is_not_any_more_what_the_policy_looked_at_is_not_entered(
+    tmp_path: Path, now: dict[str, object], looks: tuple[dict[str, object], ...]
+) -> None:
+    frames: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        while True:
+            opcode, data = await peer.receive()
+            if opcode == BINARY:
+                frames.append(data)
+
+    async with raw_exec(tmp_path, script, pods=(*looks, now)) as server:
+        api = await api_for(server)
+        with pytest.raises(BastionError, match="was changed meanwhile; connect again") as refused:
+            async with apis.pods_by(api).exec(TARGET, asked(b"cat"), ALICE, apis.told_to_nobody) as stream:
+                await stream.send(Input(b"secret"))
+        await api.aclose()
+
+    assert refused.value.code is (Code.STREAM_BROKEN if looks else Code.TARGET_MISSING)
+    assert (len(server.requests), frames) == (len(looks), [])
+
+
+class Mistaken(Catalog):
+    """One with a mistake in it."""
+
+    def freshness(self, kind: str, namespace: str) -> Freshness:
+        raise KeyError(kind, namespace)
+
+
+@pytest.mark.parametrize("mistake", ["an answer", "the catalogue"])
+async def test_a_mistake_of_ours_ends_no_session_and_its_pod_goes_on_being_looked_after(
+    tmp_path: Path, mistake: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchman, "LOOK_AROUND_S", 0.05)
+    monkeypatch.setattr(watchman, "GRACE_S", 0.0)
+    gone = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                await peer.receive()
+        gone.set()
+
+    surprising: dict[str, object] = {"metadata": {}}
+    log = structlog.get_logger("test")
+    looks = (pod(), pod(), surprising, surprising, pod("uid-2"))
+    async with raw_exec(tmp_path, script, pods=looks) as server:
+        api = await api_for(server)
+        catalog = Mistaken(api, (), clock=SystemClock(), chance=lambda: 0.5, log=log)
+        pods = apis.pods_by(api, catalog=catalog if mistake == "the catalogue" else None)
+        async with pods.exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
+            async with asyncio.timeout(30):
+                end = await stream.next_event()
+        await asyncio.wait_for(gone.wait(), 30)
+        await api.aclose()
+
+    assert end == Exited(255, Outcome.BROKEN, "pod web was deleted, and another of that name is there now")
+    assert server.looks > len(looks) - 1
+
+
+async def test_a_pod_that_cannot_be_understood_is_not_entered(tmp_path: Path) -> None:
+    async def script(_peer: Peer) -> None:
+        raise AssertionError("not asked")
+
+    async with raw_exec(tmp_path, script, pods=({"metadata": {}},)) as server:
+        api = await api_for(server)
+        with pytest.raises(BastionError, match="its answer is no pod") as refused:
+            async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
+                pass
+        await api.aclose()
+
+    assert refused.value.code is Code.CLUSTER_UNAVAILABLE
+    assert server.requests == []
+
+
+async def test_a_session_that_ended_well_stays_so_whatever_goes_wrong_beside_it(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        await peer.receive_data()
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async with raw_exec(tmp_path, script, pods=(pod(), pod(), {"metadata": {}})) as server:
+        api = await api_for(server)
+        async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
+            await eventually_asked(server, 3)
+            await stream.send(Input(b"go on\n"))
+            assert await stream.next_event() == Exited(0, Outcome.EXITED)
+        assert stream._ws.closed
+        await api.aclose()
 
 
 async def test_a_pod_that_is_replaced_meanwhile_is_not_sent_a_byte(tmp_path: Path) -> None:
@@ -379,10 +486,10 @@ async def test_a_pod_that_is_replaced_meanwhile_is_not_sent_a_byte(tmp_path: Pat
             if opcode == BINARY:
                 frames.append(data)
 
-    async with raw_exec(tmp_path, script, uids=("uid-1", "uid-2")) as server:
+    async with raw_exec(tmp_path, script, pods=(pod(), pod("uid-2"))) as server:
         api = await api_for(server)
         with pytest.raises(BastionError, match="nothing was sent to it") as ended:
-            async with pods_of(api).exec(TARGET, asked(b"cat"), ALICE, apis.told_to_nobody) as stream:
+            async with apis.pods_by(api).exec(TARGET, asked(b"cat"), ALICE, apis.told_to_nobody) as stream:
                 await stream.send(Input(b"secret"))
         await api.aclose()
 
@@ -406,7 +513,7 @@ async def test_a_server_without_v5_is_spoken_to_in_v4_and_nothing_runs_twice(tmp
 
     async with raw_exec(tmp_path, script, answer) as server:
         api = await api_for(server)
-        pods = pods_of(api)
+        pods = apis.pods_by(api)
         for _ in range(2):
             async with pods.exec(TARGET, asked(b"cat"), ALICE, apis.told_to_nobody) as stream:
                 assert stream.protocol == remotecommand.V4
@@ -418,6 +525,64 @@ async def test_a_server_without_v5_is_spoken_to_in_v4_and_nothing_runs_twice(tmp
     assert len(started) == 2
     assert len(server.requests) == 3  # the refused one is not repeated
     assert frames[:2] == [b"\x00-a\\0377\n", b"\x00.\n"]
+
+
+class Hand:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds, UTC)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@pytest.mark.parametrize("refusal", ["403 Forbidden", "400 Bad Request"])
+async def test_one_refusal_of_v5_is_forgotten_after_a_while(tmp_path: Path, refusal: str) -> None:
+    refusals = [response(refusal)]
+    clock = Hand()
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async with raw_exec(tmp_path, script, lambda _request: refusals.pop() if refusals else None) as server:
+        api = await api_for(server)
+        pods, spoken = apis.pods_by(api, clock=clock), []
+        for later_s in (0, execs.V4_FOR_S - 1, 2, 0):
+            clock.seconds += later_s
+            async with pods.exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
+                spoken.append(stream.protocol)
+        await api.aclose()
+
+    assert spoken == [remotecommand.V4, remotecommand.V4, remotecommand.V5, remotecommand.V5]
+    assert len(server.requests) == 5
+
+
+async def test_a_server_that_takes_v5_again_is_spoken_to_in_it_at_once(tmp_path: Path) -> None:
+    refused = [remotecommand.V5]
+
+    def answer(request: str) -> bytes | None:
+        return response("403 Forbidden") if refused[0] in request else None
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async with raw_exec(tmp_path, script, answer) as server:
+        api = await api_for(server)
+        pods, spoken = apis.pods_by(api, clock=Hand()), []
+        for other in (remotecommand.V5, remotecommand.V4, "nothing"):
+            refused[0] = other
+            async with pods.exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
+                spoken.append(stream.protocol)
+        await api.aclose()
+
+    assert spoken == [remotecommand.V4, remotecommand.V5, remotecommand.V5]
+    assert len(server.requests) == 5
 
 
 @pytest.mark.parametrize(
@@ -440,7 +605,7 @@ async def test_a_refusal_before_the_upgrade_keeps_the_servers_reason(
     async with raw_exec(tmp_path, script, lambda _request: response(status, json.dumps(body).encode())) as server:
         api = await api_for(server)
         with pytest.raises(BastionError) as caught:
-            async with pods_of(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
+            async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
                 pass
         await api.aclose()
 
@@ -448,20 +613,117 @@ async def test_a_refusal_before_the_upgrade_keeps_the_servers_reason(
     assert body.get("message", "") in str(caught.value)
 
 
-async def test_a_container_without_a_shell_runs_a_program_of_its_own_by_argv(tmp_path: Path) -> None:
-    missing = 'exec failed: unable to start container process: exec: "sh": executable file not found in $PATH'
+@pytest.mark.parametrize("status", ["400 Bad Request", "403 Forbidden", "422 Unprocessable Entity"])
+async def test_a_refusal_by_admission_is_told_in_the_words_of_its_rule(tmp_path: Path, status: str) -> None:
+    async def script(_peer: Peer) -> None:
+        raise AssertionError("not upgraded")
 
+    message = 'admission webhook "exec.corp" denied the request: pods of tier=pci\nneed a \x1b[31mticket ' + "x" * 1000
+    body = json.dumps({"message": message}).encode()
+    async with raw_exec(tmp_path, script, lambda _request: response(status, body)) as server:
+        api = await api_for(server)
+        with pytest.raises(BastionError) as caught:
+            async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody):
+                pass
+        await api.aclose()
+
+    error = caught.value
+    assert error.code is Code.CLUSTER_DENIED
+    assert error.user_message.startswith(
+        "the cluster's admission rules do not allow a session in pod web in namespace shop:"
+        ' admission webhook "exec.corp" denied the request: pods of tier=pci need a \\x1b[31mticket xxx'
+    )
+    assert len(error.user_message) < 700
+    assert error.detail == message
+
+
+MISSING = 'exec failed: unable to start container process: exec: "sh": executable file not found in $PATH'
+
+# What runtimes send where there is no sh: on which stream, and with which status.
+NO_SHELL = {
+    "containerd": [remotecommand.failure_status(MISSING)],
+    "CRI-O with runc": [b"\x02ERRO[0000] " + MISSING.encode() + b"\n", remotecommand.exit_status(255)],
+    "CRI-O with crun": [
+        b'\x02{"msg":"executable file `sh` not found in $PATH: No such file or directory","level":"error"}\n',
+        remotecommand.exit_status(127),
+    ],
+    "cri-dockerd": [
+        b"\x01OCI runtime ",
+        b"\x01exec failed: " + MISSING.encode() + b": unknown\r\n",
+        remotecommand.exit_status(126),
+    ],
+}
+
+
+@pytest.mark.parametrize("runtime", NO_SHELL)
+async def test_where_there_is_no_shell_nobody_gets_one_and_nothing_is_looked_for(tmp_path: Path, runtime: str) -> None:
+    async def script(peer: Peer) -> None:
+        peer.send(remotecommand.CONNECTED)
+        for frame in NO_SHELL[runtime]:
+            peer.send(frame)
+            await peer.writer.drain()
+        await ends_all_at_once(peer, b"")
+
+    async with raw_exec(tmp_path, script) as server:
+        api = await api_for(server)
+        with pytest.raises(BastionError) as shell:
+            async with apis.pods_by(api).exec(TARGET, asked(None), ALICE, apis.told_to_nobody):
+                pass
+        with pytest.raises(BastionError) as left:
+            await apis.pods_by(api).reap(TARGET, MARKER, lingering=False)
+        await api.aclose()
+
+    assert (shell.value.code, left.value.code) == (Code.NO_SHELL, Code.NO_SHELL)
+    assert "you can run a program of its image" in shell.value.user_message
+
+
+async def test_a_program_that_says_what_a_runtime_says_is_a_program(tmp_path: Path) -> None:
+    said = f"OCI runtime exec failed: {MISSING}\n".encode()
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        peer.send(b"\x01" + said)
+        peer.send(b"\x02" + said)
+        await ends_all_at_once(peer, remotecommand.exit_status(126))
+
+    outputs, end = await collect(tmp_path, script)
+
+    assert (said_on(outputs), said_on(outputs, Stream.STDERR)) == (said, said)
+    assert end == Exited(126, Outcome.EXITED)
+
+
+@pytest.mark.parametrize("rest", [b" here? no\n", b""])
+@pytest.mark.parametrize("status", [0, 1])
+async def test_a_shell_that_is_not_ours_and_begins_as_a_runtime_does_is_heard(
+    tmp_path: Path, rest: bytes, status: int
+) -> None:
+    async def script(peer: Peer) -> None:
+        peer.send(b"\x01OCI runtime exec failed")
+        await peer.writer.drain()
+        peer.send(b"\x01" + rest)
+        await ends_all_at_once(peer, remotecommand.exit_status(status))
+
+    outputs, end = await collect(tmp_path, script)
+
+    assert said_on(outputs) == b"OCI runtime exec failed" + rest
+    assert end == Exited(status, Outcome.EXITED)
+
+
+@pytest.mark.parametrize("runtime", NO_SHELL)
+async def test_a_container_without_a_shell_runs_a_program_of_its_own_by_argv(tmp_path: Path, runtime: str) -> None:
     async def script(peer: Peer) -> None:
         peer.send(remotecommand.CONNECTED)
         if "command=sh&" in peer.request:
-            await ends_all_at_once(peer, remotecommand.failure_status(missing))
+            for frame in NO_SHELL[runtime]:
+                peer.send(frame)
+            await ends_all_at_once(peer, b"")
         else:
             peer.send(b"\x01" + await peer.receive_data())
             await ends_all_at_once(peer, remotecommand.exit_status(0))
 
     async with raw_exec(tmp_path, script) as server:
         api = await api_for(server)
-        async with pods_of(api).exec(TARGET, asked(b"app --x 'a b'"), ALICE, apis.told_to_nobody) as stream:
+        async with apis.pods_by(api).exec(TARGET, asked(b"app --x 'a b'"), ALICE, apis.told_to_nobody) as stream:
             await stream.send(Input(b"kept"))  # whatever was sent while the first try failed
             assert await stream.next_event() == Output(Stream.STDOUT, b"\x00kept")
         await api.aclose()
@@ -478,7 +740,7 @@ async def test_a_path_that_would_arrive_as_another_is_never_sent(tmp_path: Path)
         for namespace, pod in [("..", "web"), ("shop", ".."), (".", "web"), ("", "web")]:
             target = Target(namespace=namespace, pod=pod, pod_uid="u", container="c")
             with pytest.raises(BastionError) as caught:
-                async with pods_of(api).exec(target, asked(), ALICE, apis.told_to_nobody):
+                async with apis.pods_by(api).exec(target, asked(), ALICE, apis.told_to_nobody):
                     pass
             assert caught.value.code is Code.INVALID
         await api.aclose()

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bastion.metrics import Metrics
+from bastion.model import ExecRequest
 from bastion.pods.api import Api
 from bastion.pods.catalog import Catalog
 from bastion.pods.configuration import Surroundings, configured
+from bastion.pods.kube import KubePods
 from bastion.pods.retry import Retries
 from bastion.system import SystemClock
 from support.kubeconfigs import write_kubeconfig
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from bastion.model import Pty
     from bastion.pods.configuration import ClusterConfiguration
     from bastion.ports import Clock
 
@@ -71,6 +74,19 @@ def kubeconfig_at(folder: Path, url: str, ca: Path | None = None) -> Path:
 def unsynced(api: Api) -> Catalog:
     """A catalogue that knows nothing, so that everything is asked for."""
     return Catalog(api, (), clock=SystemClock(), chance=lambda: 0.5, log=structlog.get_logger("test"))
+
+
+def pods_by(api: Api, *, clock: Clock | None = None, catalog: Catalog | None = None) -> KubePods:
+    """The pods of a cluster, by default without a catalogue that knows anything."""
+    log = structlog.get_logger("test")
+    return KubePods(api, catalog or unsynced(api), clock=clock or SystemClock(), log=log)
+
+
+def exec_request(
+    command: bytes | None = b"true", pty: Pty | None = None, marker: str = "00112233445566778899"
+) -> ExecRequest:
+    """Something to be started."""
+    return ExecRequest(command=command, pty=pty, env=(), marker=marker)
 
 
 @asynccontextmanager

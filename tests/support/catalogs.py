@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from bastion.model import Target
     from bastion.pods.api import Api
-    from bastion.ports import Clock, Sees
+    from bastion.ports import Asks, Clock
 
 PATIENCE_S = 30.0
 
@@ -30,7 +30,7 @@ def sees_all(_target: Target) -> bool:
     return True
 
 
-def sees_team(team: str, *containers: str) -> Sees:
+def sees_team(team: str, *containers: str) -> Asks:
     """A person who may do something in the pods of one team alone, there in some containers or in all."""
     return lambda target: target.labels.get("team") == team and (not containers or target.container in containers)
 

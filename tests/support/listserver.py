@@ -35,7 +35,8 @@ class Watch:
 class ListServer:
     """What there is, by plural and by (namespace, name), and what was asked for.
 
-    refused: plural to the HTTP status it is answered with. unwatchable: plurals whose watch alone is a 403.
+    refused: plural to the HTTP status it is answered with, and with retry_after, if that is not "".
+    unwatchable: plurals whose watch alone is a 403.
     forgotten: watches from before this version are too old. gone_by_http: which an HTTP 410 says, and no ERROR event.
     listed: called with the plural after each page.
     """
@@ -47,6 +48,7 @@ class ListServer:
     lists: list[str] = field(default_factory=list)
     watched: list[tuple[str, str]] = field(default_factory=list)
     refused: dict[str, int] = field(default_factory=dict)
+    retry_after: str = ""
     unwatchable: set[str] = field(default_factory=set)
     ends_at_once: bool = False
     forgotten: int = 0
@@ -100,7 +102,9 @@ class ListServer:
         """Answer one request."""
         namespace, plural, name = _place(request.path)
         if plural in self.refused:
-            return _status(self.refused[plural], f"{plural} refused")
+            refusal = _status(self.refused[plural], f"{plural} refused")
+            refusal.headers.update({"Retry-After": self.retry_after} if self.retry_after else {})
+            return refusal
         if name:
             found = self.objects.get(plural, {}).get((namespace, name))
             return web.json_response(found) if found is not None else _status(404, f'{plural} "{name}" not found')

@@ -10,29 +10,27 @@ from typing import TYPE_CHECKING, Any
 
 from bastion.errors import BastionError, Code
 from bastion.events import Exited, HungUp, Input, Output
-from bastion.model import Outcome, Reaped, Resolved, Stream, Target
-from bastion.podfacts import pod_facts
+from bastion.model import Outcome, Reaped, Resolved, Stream
+from bastion.podfacts import pod_facts, target_of
+from bastion.pods import choice
 from bastion.wire.transcript import Kind, frames_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from bastion.events import ClientEvent, PodEvent
-    from bastion.model import (
+    from bastion.events import ClientEvent, PodEvent, Signalled
+    from bastion.model import Beside, ExecRequest, KubeIdentity, Target, TargetLogin
+    from bastion.podfacts import PodFacts
+    from bastion.ports import Asks, LogOptions, Tell
+    from bastion.records import (
         AuditEvent,
-        Beside,
         Chunk,
         CommandEnd,
         CommandRecord,
         ConnectionRecord,
-        ExecRequest,
-        KubeIdentity,
         SessionEnd,
         SessionRecord,
-        TargetLogin,
     )
-    from bastion.podfacts import PodFacts
-    from bastion.ports import LogOptions, Sees, Tell
 
     Object = dict[str, Any]
 
@@ -73,6 +71,10 @@ class Person:
             await self._more.wait()
         return self._doing.popleft()
 
+    async def next_signal(self) -> Signalled:
+        await asyncio.Event().wait()
+        raise AssertionError
+
     async def hung_up(self) -> HungUp:
         return await asyncio.shield(self._left)
 
@@ -103,6 +105,7 @@ class Person:
 class Cluster:
     """Fills `ports.Looking`, and of `ports.Pods` what finds a target.
 
+    unlisted: its list of pods is yet to learn of them.
     allowed: what RBAC lets everybody do here, of get, events, logs and usage. asked: what was asked as whom.
     """
 
@@ -112,29 +115,23 @@ class Cluster:
     log: Sequence[bytes] = ()
     goes_on: bool = False
     away: bool = False
+    unlisted: bool = False
     allowed: frozenset[str] = frozenset({"pod", "events", "usage", "logs"})
     asked: list[tuple[str, KubeIdentity]] = field(default_factory=list)
     options: list[LogOptions] = field(default_factory=list)
     started: list[ExecRequest] = field(default_factory=list)
 
-    async def find(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
-        del person, sees, tell
+    async def resolve(
+        self, login: TargetLogin, *, person: str, sees: Asks, enters: Asks | None, tell: Tell
+    ) -> Resolved:
+        del person, enters, tell
         for one in map(pod_facts, self.objects):
             if (one.namespace, one.name) == (login.namespace, login.name):
-                container = login.container or one.default_container or one.containers[0].name
-                return Resolved(
-                    target=Target(
-                        namespace=one.namespace,
-                        pod=one.name,
-                        pod_uid=one.uid,
-                        container=container,
-                        labels=one.labels,
-                    )
-                )
+                chosen = choice.pick_container(one, login.container, sees)
+                if isinstance(chosen, choice.Refuse):
+                    raise BastionError(chosen.code, chosen.why)
+                return Resolved(target=target_of(one, chosen.name))
         raise BastionError(Code.TARGET_MISSING, f"there is no pod {login.name} in namespace {login.namespace}")
-
-    async def resolve(self, login: TargetLogin, *, person: str, sees: Sees, tell: Tell) -> Resolved:
-        return await self.find(login, person=person, sees=sees, tell=tell)
 
     async def review(self, target: Target, identity: KubeIdentity, tell: Tell) -> str:
         del target, identity, tell
@@ -148,7 +145,7 @@ class Cluster:
         self.started.append(request)
         yield Shell()
 
-    async def debug(self, target: Target, image: str, identity: KubeIdentity, tell: Tell) -> Beside:
+    async def debug(self, target: Target, image: str, user: int | None, identity: KubeIdentity, tell: Tell) -> Beside:
         raise NotImplementedError
 
     async def reap(self, target: Target, marker: str, *, lingering: bool) -> Reaped:
@@ -159,7 +156,7 @@ class Cluster:
         del tell
         if self.away:
             raise BastionError(Code.CLUSTER_UNAVAILABLE, "the cluster's API server cannot be reached")
-        return [pod_facts(one) for one in self.objects]
+        return [] if self.unlisted else [pod_facts(one) for one in self.objects]
 
     async def pod(self, target: Target, identity: KubeIdentity, tell: Tell) -> Mapping[str, Any]:
         del tell
@@ -177,8 +174,10 @@ class Cluster:
         return self.measured
 
     @asynccontextmanager
-    async def logs(self, target: Target, options: LogOptions, identity: KubeIdentity) -> AsyncIterator[Printed]:
-        del target
+    async def logs(
+        self, target: Target, options: LogOptions, identity: KubeIdentity, tell: Tell
+    ) -> AsyncIterator[Printed]:
+        del target, tell
         self._check("logs", identity)
         self.options.append(options)
         yield Printed(self.log, goes_on=self.goes_on)

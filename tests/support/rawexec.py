@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
 BINARY, CLOSE, PING, PONG = 2, 8, 9, 10
@@ -68,25 +68,29 @@ class Peer:
 class RawExec:
     """A running server: where it is, and what was asked of it.
 
-    uids: of its pod at each look; the last one stays. looks: how often it was looked up.
+    pods: its pod at each look; the last one stays. looks: how often it was looked up.
     """
 
     url: str
     ca: Path
-    uids: tuple[str, ...] = ("uid-1",)
+    pods: Sequence[Mapping[str, object]]
     looks: int = 0
     requests: list[str] = field(default_factory=list)
 
     def look(self) -> bytes:
         """The pod as it is now."""
-        uid = self.uids[min(self.looks, len(self.uids) - 1)]
+        pod = self.pods[min(self.looks, len(self.pods) - 1)]
         self.looks += 1
-        pod = {
-            "metadata": {"name": "web", "namespace": "shop", "uid": uid},
-            "spec": {"containers": [{"name": "app", "image": "app:1"}]},
-            "status": {"phase": "Running"},
-        }
         return response("200 OK", json.dumps(pod).encode())
+
+
+def pod(uid: str = "uid-1", labels: Mapping[str, str] | None = None, **spec: object) -> dict[str, object]:
+    """The pod that is served, as the API has it."""
+    return {
+        "metadata": {"name": "web", "namespace": "shop", "uid": uid, "labels": dict(labels or {})},
+        "spec": {"containers": [{"name": "app", "image": "app:1"}], **spec},
+        "status": {"phase": "Running"},
+    }
 
 
 @asynccontextmanager
@@ -94,11 +98,11 @@ async def raw_exec(
     folder: Path,
     script: Callable[[Peer], Awaitable[None]],
     answer: Callable[[str], bytes | None] = lambda _request: None,
-    uids: tuple[str, ...] = ("uid-1",),
+    pods: Sequence[Mapping[str, object]] = (),
 ) -> AsyncIterator[RawExec]:
     """Serve: `answer` may give a whole HTTP response instead of the upgrade; after the script the connection closes."""
     ca, context = certificate(folder)
-    running = RawExec(url="", ca=ca, uids=uids)
+    running = RawExec(url="", ca=ca, pods=pods or (pod(),))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
