@@ -24,6 +24,8 @@ from bastion import admission, policyfile
 from bastion.console.door import Console
 from bastion.console.visit import ConsoleRooms
 from bastion.errors import BastionError, Code
+from bastion.gate import Gate
+from bastion.leftovers import Leftovers, in_turn
 from bastion.metrics import Metrics
 from bastion.pods import api
 from bastion.pods.catalog import Catalog
@@ -35,9 +37,9 @@ from bastion.recorder import Recorder
 from bastion.refusals import Refusals
 from bastion.session import Trips
 from bastion.settings import names_in
-from bastion.ssh.connection import Rooms
 from bastion.ssh.doorkeeper import Doorkeeper
 from bastion.ssh.listener import Address, listen
+from bastion.ssh.rooms import Rooms
 from bastion.store import open_store
 from bastion.system import SystemClock, new_id, told_to_stop
 
@@ -98,25 +100,28 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
         ) as store,
         _cluster(settings.kubernetes, clock=clock, log=log, metrics=metrics) as (cluster, catalog),
     ):
-        closed = await store.writer.begin()
-        if closed:
-            log.warning("sessions.incomplete", count=len(closed))
+        earlier = await store.writer.begin()
+        if earlier.closed:
+            log.warning("sessions.incomplete", count=len(earlier.closed))
         recorder = Recorder(store.writer)
         refusals = Refusals(store.writer, clock=clock, new_id=new_id, log=log, start=tasks.start)
+        pods = KubePods(cluster, catalog, clock=clock, log=log)
         trips = Trips(
-            pods=KubePods(cluster, catalog),
+            gate=Gate(pods=pods, policy=policy),
+            pods=pods,
             audit=store.writer,
             refusals=refusals,
             recorder=recorder,
-            policy=policy,
+            leftovers=Leftovers(pods=pods, audit=store.writer, clock=clock, new_id=new_id, log=log, metrics=metrics),
             clock=clock,
             new_id=new_id,
             log=log,
-            metrics=metrics,
             later=tasks.start,
         )
-        for session in closed:
-            tasks.start(trips.clean_up(session), f"reap-{session.id}")
+        lingering = {role.name for role in policy.roles if role.lingering}
+        for after_s, left in in_turn(earlier.left, clock.now()):
+            again = trips.leftovers.reap_again(left, lingering=left.session.role in lingering, after_s=after_s)
+            tasks.start(again, f"reap-{left.session.id}")
         rooms = Rooms(
             identities=store.access,
             audit=store.writer,
@@ -128,6 +133,7 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
                     looking=KubeLooking(cluster, catalog, names_in(settings.kubernetes.namespaces)),
                     audit=store.writer,
                     policy=policy,
+                    impersonating=cluster.impersonating,
                     clock=clock,
                     new_id=new_id,
                 )

@@ -1,4 +1,4 @@
-"""The hash chain that makes a changed record show; used by store (writing and reading) and cli.audit (verifying).
+"""The hash chain that makes a changed record show; used by store (writing and reading) and cli.audit_page (verifying).
 
 A chain is a row of links. The hash of a link is SHA-256 over 0x00, the hash of
 the link before it, and the link's facts as canonical JSON. The first link

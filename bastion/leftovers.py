@@ -1,9 +1,10 @@
-"""What a session leaves behind: processes in its pod, and rows that have to wait; used by session."""
+"""What a session leaves behind: processes in its pod, and rows that have to wait; used by session and app."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from bastion import trip
@@ -12,17 +13,28 @@ from bastion.model import Outcome
 from bastion.trip import Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from datetime import datetime
 
     from structlog.typing import FilteringBoundLogger
 
     from bastion.metrics import Metrics
-    from bastion.model import Reaped, SessionRecord
+    from bastion.model import Reaped
     from bastion.ports import AuditLog, Clock, Pods
+    from bastion.records import SessionRecord
+    from bastion.store.orphans import Left
 
 REAP_WITHIN_S = 40.0
 REAP_AGAIN_S = (2.0, 5.0, 15.0, 30.0, 60.0, 120.0, 240.0)
 """Pauses before what a session left is looked for again, where the API server did not answer; eight minutes in all."""
+
+SETTLED = timedelta(seconds=sum(REAP_AGAIN_S) + (1 + len(REAP_AGAIN_S)) * REAP_WITHIN_S)
+"""So long after a session's end nothing that it left is looked for any more, as every try takes its time."""
+
+APART_S = 0.02
+"""How far apart a new life begins to look into containers, so that the API server is not asked for all at once."""
+
+ENDED_FIRST = "the bastion ended before it had looked for what the session left; it looks again when it starts"
 
 RETRY_END_S = 2.0
 TRIES = 15
@@ -59,27 +71,59 @@ class Leftovers:
         """End what the session left in the pod, and say so in the record.
 
         Where it cannot be looked for, that is said, and it is looked for again when the cluster may be back.
+        What is not known when this is cancelled is said to be so: the next start looks again.
         """
-        for pause in (0.0, *REAP_AGAIN_S):
-            await asyncio.sleep(pause)
-            try:
-                async with asyncio.timeout(REAP_WITHIN_S):
-                    reaped = await self.pods.reap(session.target, session.id, lingering=lingering)
-            except Exception as error:  # noqa: BLE001 - whatever it was, it is told: what is left is never passed over
-                if _nothing_can_be_left(error, outcome):
-                    return
-                if not pause:
+        await self._reap(session, outcome, lingering=lingering, is_told=False, after_s=0.0)
+
+    async def reap_again(self, left: Left, *, lingering: bool, after_s: float) -> None:
+        """The same for a session of an earlier life, after some seconds; what is told already is not told again."""
+        await self._reap(left.session, left.outcome, lingering=lingering, is_told=left.is_told, after_s=after_s)
+
+    async def _reap(
+        self, session: SessionRecord, outcome: Outcome, *, lingering: bool, is_told: bool, after_s: float
+    ) -> None:
+        """is_told: the record says that what the session left could not be looked for."""
+        try:
+            for pause in (after_s, *REAP_AGAIN_S):
+                await asyncio.sleep(pause)
+                found = await self._look(session, lingering=lingering)
+                was_told, is_told = is_told, True
+                if not isinstance(found, Exception):
+                    return await self._tell_found(session, found, lingering=lingering, was_told=was_told)
+                if _nothing_can_be_left(found, outcome):
+                    return None
+                if not was_told:
                     self.metrics.not_reaped()
-                    await self.tell(session, "session.not_reaped", Outcome.FAILED, str(error) or type(error).__name__)
-                if not _may_pass(error):
-                    return
-            else:
-                self.metrics.reaped(reaped)
-                if reaped.ended or reaped.left or reaped.unseen or pause:
-                    whole = not reaped.unseen and (lingering or not reaped.left)
-                    done = Outcome.SUCCESS if whole else Outcome.FAILED
-                    await self.tell(session, "session.reaped", done, _found(reaped, lingering=lingering))
-                return
+                    await self.tell(session, "session.not_reaped", Outcome.FAILED, str(found) or type(found).__name__)
+                if not _may_pass(found):
+                    return None
+        except asyncio.CancelledError:
+            if not is_told:
+                await self._tell_unknown(session)
+            raise
+
+    async def _look(self, session: SessionRecord, *, lingering: bool) -> Reaped | Exception:
+        try:
+            async with asyncio.timeout(REAP_WITHIN_S):
+                return await self.pods.reap(session.target, session.id, lingering=lingering)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is told: what is left is never passed over
+            return error
+
+    async def _tell_found(self, session: SessionRecord, reaped: Reaped, *, lingering: bool, was_told: bool) -> None:
+        self.metrics.reaped(reaped)
+        if reaped.ended or reaped.left or reaped.unseen or was_told:
+            whole = not reaped.unseen and (lingering or not reaped.left)
+            done = Outcome.SUCCESS if whole else Outcome.FAILED
+            await self.tell(session, "session.reaped", done, _found(reaped, lingering=lingering))
+
+    async def _tell_unknown(self, session: SessionRecord) -> None:
+        """Write down at the bastion's end that it did not get to look. Once: the record may be away for longer."""
+        self.metrics.not_reaped()
+        event = trip.told(session, "session.not_reaped", Outcome.FAILED, ENDED_FIRST, self._stamp())
+        try:
+            await self.audit.event(event)
+        except BastionError as error:
+            self.log.warning("reap.unknown", session=session.id, error=str(error))
 
     async def tell(self, session: SessionRecord, kind: str, outcome: Outcome, reason: str) -> None:
         """Write down what happened to a session, however long that takes."""
@@ -88,6 +132,20 @@ class Leftovers:
 
     def _stamp(self) -> Stamp:
         return Stamp(id=self.new_id(), at=self.clock.now(), monotonic_s=self.clock.monotonic())
+
+
+def in_turn(left: Sequence[Left], now: datetime) -> Iterator[tuple[float, Left]]:
+    """What is to be looked for again after a start, and after how many seconds: one container after the other.
+
+    Of the sessions that had ended, those that were not SETTLED at the last sign of life, which is the newest end: that
+    life may have gone on, and then a few are looked for in vain. An end in the future is of a clock that was wrong.
+    """
+    last = max((one.ended_at for one in left if one.ended_at <= now + SETTLED), default=now)
+    turns: dict[tuple[str, str], int] = {}
+    for one in left:
+        if one.was_open or one.ended_at >= last - SETTLED:
+            target = one.session.target
+            yield APART_S * turns.setdefault((target.pod_uid, target.container), len(turns)), one
 
 
 def _found(reaped: Reaped, *, lingering: bool) -> str:

@@ -1,4 +1,4 @@
-"""How a trip ends: which exit status, which outcome, which words (pure); used by session and ssh.connection.
+"""How a trip ends: which exit status, which outcome, which words (pure); used by session, ssh and console.
 
 Ours are 255 (the stream or the pod broke), 254 (denied, over a limit, or the
 record cannot be kept), 253 (no such target, ambiguous, not running), 126 (no

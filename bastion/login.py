@@ -1,4 +1,4 @@
-"""What an ssh user name says about where to go; used by session.py before anything is looked up.
+"""What an ssh user name says about where to go; used by gate before anything is looked up, and by console.
 
 The grammar is `[KIND_]NAME.NAMESPACE[+CONTAINER]`, or a reserved name without a
 dot for the bastion itself. It says nothing about who the person is.

@@ -1,4 +1,4 @@
-"""Who may do what where: the decision as a pure function of its arguments; used by session.py, read by policyfile.py.
+"""Who may do what where: the decision as a pure function of its arguments; used by gate and console.
 
 What no rule allows is denied, and a deny rule of any of a person's roles wins
 over every allow rule. The order of roles, rules and bindings means nothing.
@@ -6,14 +6,14 @@ over every allow rule. The order of roles, rules and bindings means nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from bastion.model import DEBUG_CONTAINERS, Action, Allow, Decision, Deny, RecordRules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from bastion.model import Person, Target
 
@@ -22,6 +22,9 @@ DEFAULT_DENY = "default-deny"
 
 PROTECTED = frozenset({"kube-system", "kube-public", "kube-node-lease"})
 """Namespaces that hold the cluster together: an allow rule must name them, no `*` reaches them."""
+
+_ENTERING = frozenset({Action.SHELL, Action.EXEC})
+"""Actions that are debugging in a debug container."""
 
 _ASK = "ask those who keep the bastion's policy for a role that does"
 
@@ -34,7 +37,8 @@ class Rule:
     namespaces: globs, one of which must match.
     labels: every one of them must be on the pod; none is any pod.
     host_network: an allow rule reaches pods in the node's own network too, from where much more can be reached.
-    containers: globs, one of which must match and, of those after a "!", none may.
+    containers: globs, one of which must match and, of those after a "!", none may. Of ephemeral containers, an allow
+    rule's globs match the bastion's own alone; any other has to be named.
     actions: one of them is asked for.
     """
 
@@ -75,6 +79,7 @@ class Role:
     kubernetes_groups: impersonated in sessions that this role allows; each begins with "bastion:".
     lingering: processes that are meant to outlive their session (nohup, setsid) may.
     debug_images: what debug containers are made of, the first being taken.
+    debug_user: whom they run as where the pod does not say whom the container beside runs as; None: its image decides.
     """
 
     name: str
@@ -84,6 +89,7 @@ class Role:
     record: RecordRules = field(default_factory=RecordRules)
     lingering: bool = False
     debug_images: tuple[str, ...] = ()
+    debug_user: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +137,8 @@ def may_enter(person: Person, namespace: str, action: Action, policy: Policy) ->
     denied = _shuts(roles, namespace, action)
     if denied is not None:
         return Deny(rule=denied.name, reason=f"a rule of your roles denies {action} in {place}")
-    if _opens(roles, namespace, action, policy.protected):
+    ways = {action, Action.DEBUG} if action in _ENTERING else {action}  # there may be a debug container
+    if any(_opens(roles, namespace, way, policy.protected) for way in ways):
         return None
     others = [a for a in Action if _opens(roles, namespace, a, policy.protected) and not _shuts(roles, namespace, a)]
     return _nothing_allows(roles, action, place, others)
@@ -147,18 +154,50 @@ def decide(person: Person, target: Target, action: Action, policy: Policy) -> De
 
     When several roles allow it, one that records input is chosen before one that does not, so that a second
     role cannot thin a record out; then the first by name.
+    Who is in an ephemeral container beside another has that one's processes and files too. So it has to be allowed in
+    both, and the stricter of the two says what is recorded and what may linger.
     """
-    if target.container.startswith(DEBUG_CONTAINERS) and action in {Action.SHELL, Action.EXEC}:
-        action = Action.DEBUG  # it was made by that right, and what it reaches is reached by that right alone
     roles = roles_of(person, policy)
-    place = f"container {target.container} of pod {target.pod} in namespace {target.namespace}"
-    denied = _denies(roles, target, action)
-    if denied is not None:
-        return Deny(rule=denied.name, reason=f"a rule of your roles denies {action} in {place}")
-    found = _allows(roles, target, action, policy.protected)
+    right = _right(target, action)
+    allowed = []
+    for one in _entered(target):
+        decision = _denied(roles, one, {action, right}) or _allowed(roles, one, right, policy.protected)
+        if isinstance(decision, Deny):
+            return decision
+        allowed.append(decision)
+    return allowed[0] if len(allowed) == 1 else _strictest(allowed)
+
+
+def _right(target: Target, action: Action) -> Action:
+    """Which action has to be allowed for an action: a debug container is entered by the right that it was made by."""
+    return Action.DEBUG if target.container.startswith(DEBUG_CONTAINERS) and action in _ENTERING else action
+
+
+def _entered(target: Target) -> tuple[Target, ...]:
+    """The containers that somebody in a target is as good as in."""
+    if not target.beside:
+        return (target,)
+    return target, replace(target, container=target.beside, ephemeral=False, beside="")
+
+
+def _denied(roles: tuple[Role, ...], target: Target, actions: Collection[Action]) -> Deny | None:
+    for action in sorted(actions):
+        denied = _denies(roles, target, action)
+        if denied is not None:
+            return Deny(rule=denied.name, reason=f"a rule of your roles denies {action} in {_place(target)}")
+    return None
+
+
+def _allowed(roles: tuple[Role, ...], target: Target, action: Action, protected: frozenset[str]) -> Decision:
+    found = _allows(roles, target, action, protected)
     if found is None:
-        others = [a for a in Action if _allows(roles, target, a, policy.protected) and not _denies(roles, target, a)]
-        return _nothing_allows(roles, action, place, others)
+        others = [
+            a
+            for a in Action
+            if _allows(roles, target, _right(target, a), protected)
+            and not _denied(roles, target, {a, _right(target, a)})
+        ]
+        return _nothing_allows(roles, action, _place(target), others)
     role, rule = found
     return Allow(
         role=role.name,
@@ -167,7 +206,21 @@ def decide(person: Person, target: Target, action: Action, policy: Policy) -> De
         record=role.record,
         lingering=role.lingering,
         debug_images=role.debug_images,
+        debug_user=role.debug_user,
     )
+
+
+def _strictest(allowed: Sequence[Allow]) -> Allow:
+    """The first, with the record and the end of processes that any of them asks for."""
+    return replace(
+        allowed[0],
+        record=RecordRules(input=any(one.record.input for one in allowed)),
+        lingering=all(one.lingering for one in allowed),
+    )
+
+
+def _place(target: Target) -> str:
+    return f"container {target.container} of pod {target.pod} in namespace {target.namespace}"
 
 
 def _shuts(roles: tuple[Role, ...], namespace: str, action: Action) -> Rule | None:
@@ -185,6 +238,15 @@ def _may_reach(rule: Rule, namespace: str, protected: frozenset[str]) -> bool:
     return namespace not in protected or namespace in rule.namespaces
 
 
+def _may_select(rule: Rule, target: Target) -> bool:
+    """Whether an allow rule's globs count for a container: an ephemeral one that is not ours has to be named.
+
+    Nobody who wrote the rule can have had it in mind, and it may be allowed more than the pod's own.
+    """
+    is_ours = target.container.startswith(DEBUG_CONTAINERS) and target.beside
+    return not target.ephemeral or bool(is_ours) or target.container in rule.containers
+
+
 def _denies(roles: tuple[Role, ...], target: Target, action: Action) -> Rule | None:
     return _first(rule for rule in _denying(roles) if rule.covers_target(target, action))
 
@@ -197,6 +259,7 @@ def _allows(
         for role, rule in _allowing(roles)
         if rule.covers_target(target, action)
         and _may_reach(rule, target.namespace, protected)
+        and _may_select(rule, target)
         and (rule.host_network or not target.host_network)
     ]
     return min(found, key=lambda pair: (not pair[0].record.input, pair[0].name, pair[1].name), default=None)

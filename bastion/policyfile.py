@@ -27,6 +27,11 @@ _KUBERNETES_GROUP = re.compile(r"bastion:[A-Za-z0-9][-A-Za-z0-9_.:@/]*", re.ASCI
 _SUBJECT = re.compile(r"(?:person|group):[!-~]+", re.ASCII)
 
 _IMAGE = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_.:/@]*", re.ASCII)
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
+
+_INT = "tag:yaml.org,2002:int"
+_MOST_USERS = 2**31 - 1
+"""The greatest number of a user that Kubernetes takes (SecurityContext.runAsUser)."""
 
 _LATER_IN_ROLE = ("require", "hours", "sources")
 _LATER_IN_SESSION = ("max", "idle", "concurrent")
@@ -75,7 +80,7 @@ def _role(name: str, value: Value) -> Role:
         deny=_rules(name, "deny", fields),
         record=_record(fields["record"]) if "record" in fields else RecordRules(),
         lingering=_lingering(fields["session"]) if "session" in fields else False,
-        debug_images=_debug_images(fields["debug"]) if "debug" in fields else (),
+        **(_debug(fields["debug"]) if "debug" in fields else {}),
     )
 
 
@@ -94,12 +99,27 @@ def _lingering(value: Value) -> bool:
     return fields["lingering"].truth() if "lingering" in fields else False
 
 
-def _debug_images(value: Value) -> tuple[str, ...]:
-    fields = value.fields(("images",))
-    images = _texts(fields["images"], _IMAGE, "be the name of an image") if "images" in fields else ()
-    if not images:
+class _Debug(TypedDict, total=False):
+    debug_images: tuple[str, ...]
+    debug_user: int
+
+
+def _debug(value: Value) -> _Debug:
+    fields = value.fields(("images", "user"))
+    if "images" not in fields:
         value.wrong(f"{value.name} needs images with at least one image; leave debug out for none")
-    return images
+    debug = _Debug(debug_images=_texts(fields["images"], _IMAGE, "be the name of an image"))
+    if "user" in fields:
+        debug["debug_user"] = _user(fields["user"])
+    return debug
+
+
+def _user(value: Value) -> int:
+    """A user's number, written as people count: YAML takes 0x1, 010 and 1:30 for numbers too."""
+    written = value.scalar()
+    if value.node.tag != _INT or not _NUMBER.fullmatch(written) or int(written) > _MOST_USERS:
+        value.wrong(f"{value.name} is {written!r} but must be a number from 0 to {_MOST_USERS}, such as 65532")
+    return int(written)
 
 
 def _rules(role: str, kind: str, fields: dict[str, Value]) -> tuple[Rule, ...]:

@@ -1,4 +1,4 @@
-"""The tap that keeps evidence: takes each event of a session before it is forwarded; opened by session for each trip.
+"""The tap that keeps evidence: takes each event of a session before it is forwarded; built by app.
 
 An event is taken at once and in order; its gate opens when it may be forwarded. What was
 forwarded is durable within 250 ms or 64 KiB, whichever comes first: what was taken is
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bastion.events import SessionEvent
-    from bastion.model import Chunk, RecordRules
+    from bastion.model import RecordRules
     from bastion.ports import AuditLog
+    from bastion.records import Chunk
 
 MAX_LOSS_BYTES = 64 * 1024
 """How much of a session may have been forwarded and not be durable."""

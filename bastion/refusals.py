@@ -1,4 +1,4 @@
-"""Refusals on their way to the record, floods of them as counts; used by session and ssh.connection, built by app.
+"""Refusals on their way to the record, floods of them as counts; used by session and ssh.rooms, built by app.
 
 Each refusal is an event, up to ten a minute of one kind from one source. What
 comes beyond that, or while the record cannot be kept, is counted and written as one
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from bastion.model import AuditEvent
     from bastion.ports import AuditLog, Clock
+    from bastion.records import AuditEvent
 
 EACH_MINUTE = 10
 WINDOW_S = 60.0
@@ -149,12 +149,13 @@ class Refusals:
         """Whether it could be written."""
         assert window.last is not None
         count = window.held
+        counted = "1 refusal" if count == 1 else f"{count} refusals"
         event = dataclasses.replace(
             window.last,
             id=self._new_id(),
             at=self._clock.now(),
             source=source,
-            reason=f"{count} refusals{'' if source else ' from many sources'} counted, the last: {window.last.reason}",
+            reason=f"{counted}{'' if source else ' from many sources'} counted, the last: {window.last.reason}",
             detail={**window.last.detail, "count": count},
         )
         try:

@@ -2,7 +2,8 @@
 
 Output is taken ahead of what is forwarded, up to 2 MiB, so that bulk
 output shares commits of the record; it is forwarded in order, each event once its
-gates have opened.
+gates have opened. Input waits for a pod that does not read it, and signals do not
+wait for input: they may be what is to end such a program.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, NoReturn
 from bastion.events import Exited, Input
 
 if TYPE_CHECKING:
-    from bastion.events import Output
+    from collections.abc import Awaitable, Callable
+
+    from bastion.events import ClientEvent, Output
     from bastion.ports import Client, ExecStream
     from bastion.taps import Gates, Taps
     from bastion.trip import Count
@@ -33,7 +36,8 @@ async def relay(client: Client, stream: ExecStream, taps: Taps, count: Count) ->
     ends: list[asyncio.Task[Exited]] = [
         asyncio.create_task(_down(client, taken, count), name="session-down"),
         asyncio.create_task(_take(stream, taps, taken), name="session-take"),
-        asyncio.create_task(_up(client, stream, taps, count), name="session-up"),
+        asyncio.create_task(_up(client.next_event, client, stream, taps, count), name="session-up"),
+        asyncio.create_task(_up(client.next_signal, client, stream, taps, count), name="session-signals"),
     ]
     try:
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -65,10 +69,12 @@ async def _down(client: Client, taken: asyncio.Queue[Taken], count: Count) -> Ex
     return next_one
 
 
-async def _up(client: Client, stream: ExecStream, taps: Taps, count: Count) -> NoReturn:
-    """Forward what the person does, until they are gone."""
+async def _up(
+    take: Callable[[], Awaitable[ClientEvent]], client: Client, stream: ExecStream, taps: Taps, count: Count
+) -> NoReturn:
+    """Forward what the person does, or of that what is taken this way, until they are gone."""
     while True:
-        event = await client.next_event()
+        event = await take()
         await taps.take(event).passed()
         if client.is_gone:
             await asyncio.Event().wait()  # until it is cancelled

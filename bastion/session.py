@@ -1,6 +1,6 @@
 """One trip: from a request on an ssh channel to its end in the record; called by ssh, built by app.
 
-    login -> policy -> pods.resolve -> policy -> review -> record -> pods.exec -> taps -> client
+    gate -> record -> pods.exec -> relay (taps, then the client) -> record -> leftovers
 
 No byte reaches a pod before the decision, the session row and an exec's command
 line are committed. Output is recorded before it is forwarded. Whatever ends the
@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bastion import lifecycle, login, policy, trip
+from bastion import lifecycle, trip
 from bastion.errors import BastionError, Code
-from bastion.leftovers import TRIES, Leftovers
-from bastion.model import RESERVED_SUBJECTS, Action, Allow, ConsoleLogin, Deny, ExecRequest, KubeIdentity, Outcome
+from bastion.leftovers import TRIES
+from bastion.model import Action, Deny, ExecRequest, KubeIdentity, Outcome
 from bastion.relay import relay
 from bastion.taps import Taps
-from bastion.trip import Admitted, Asked, Count, Refusal, Stamp
+from bastion.trip import Asked, Count, Refusal, Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -30,23 +29,15 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from bastion.events import Exited, HungUp
-    from bastion.metrics import Metrics
-    from bastion.model import Pty, Resolved, SessionRecord, Target, TargetLogin
-    from bastion.policy import Policy
-    from bastion.ports import AuditLog, Client, Clock, ExecStream, Pods, Recorder, Recording, Sees
+    from bastion.gate import Gate
+    from bastion.leftovers import Leftovers
+    from bastion.model import Beside, Pty, Resolved, Target, TargetLogin
+    from bastion.ports import AuditLog, Client, Clock, ExecStream, Pods, Recorder, Recording
+    from bastion.records import SessionRecord
     from bastion.refusals import Refusals
-    from bastion.trip import Begun, Visitor
-
-    Find = Callable[..., Coroutine[Any, Any, Resolved]]
-    """`Pods.find` or `Pods.resolve`."""
-
-_NO_SHELL = (
-    "this container has no shell. Those who keep the bastion's policy can allow the action debug, with an image, and a"
-    " shell opens in a container beside it. What you can do is run a program of its image: ssh … PROGRAM [ARGUMENT ...]"
-)
+    from bastion.trip import Admitted, Begun, Visitor
 
 _UNRECORDED = "the record of this session could not be kept, so the session was ended; try again later"
-
 
 CLOSE_WITHIN_S = 10.0
 
@@ -98,9 +89,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Debug:
-    """A debug container that a role allows: of which image, and who it is made as."""
+    """A debug container that a role allows: of which image, as whom it runs if need be, and who it is made as."""
 
     image: str
+    user: int | None
     identity: KubeIdentity
 
 
@@ -111,28 +103,16 @@ class Trips:
     later: runs work that outlives a trip and is waited for at the server's end.
     """
 
+    gate: Gate
     pods: Pods
     audit: AuditLog
     refusals: Refusals
     recorder: Recorder
-    policy: Policy
+    leftovers: Leftovers
     clock: Clock
     new_id: Callable[[], str]
     log: FilteringBoundLogger
-    metrics: Metrics
     later: Callable[[Coroutine[Any, Any, None], str], None]
-
-    @property
-    def leftovers(self) -> Leftovers:
-        """What sees to what is left when a session has ended."""
-        return Leftovers(
-            pods=self.pods,
-            audit=self.audit,
-            clock=self.clock,
-            new_id=self.new_id,
-            log=self.log,
-            metrics=self.metrics,
-        )
 
     async def run(self, visitor: Visitor, asked: Asked, client: Client) -> None:
         """Make one trip and end it with an exit status, whatever happens. Never raises."""
@@ -162,11 +142,6 @@ class Trips:
         asked = Asked(command=look.command, pty=look.pty, action=look.action)
         return await self._trip(replace(visitor, login=str(look.where)), asked, client, look)
 
-    async def clean_up(self, session: SessionRecord) -> None:
-        """End what a session left that an earlier life of this bastion did not close."""
-        lingering = any(role.lingering for role in self.policy.roles if role.name == session.role)
-        await self.leftovers.reap(session, Outcome.BROKEN, lingering=lingering)
-
     async def refuse(self, visitor: Visitor, refusal: Refusal) -> None:
         """Write down that a person was refused."""
         await self.refusals.write(trip.refused(visitor, refusal, self._stamp()))
@@ -176,18 +151,19 @@ class Trips:
 
     async def _trip(self, visitor: Visitor, asked: Asked, client: Client, look: Look | None) -> int:
         try:
-            admitted = await self._admit(visitor, asked.action, client, look)
+            admitted = await self.gate.admit(visitor, asked.action, client, looks=look is not None)
         except BastionError as error:
-            await self.refuse(visitor, trip.refusal_of(asked.action, error))
+            await self.refuse(visitor, trip.refusal_of(asked, error))
             raise
         if isinstance(admitted, Deny):
-            await self.refuse(visitor, Refusal(action=asked.action, rule=admitted.rule, reason=admitted.reason))
+            refusal = Refusal(action=asked.action, rule=admitted.rule, reason=admitted.reason, command=asked.command)
+            await self.refuse(visitor, refusal)
             client.notice(f"denied: {admitted.reason}")
             return lifecycle.DENIED
         if client.is_gone:
             return lifecycle.BROKEN  # before anything began
         begun = trip.begun(visitor, asked, admitted, self._stamp(), self.new_id())
-        await self._begin(begun, visitor)
+        await self._begin(begun, visitor, asked)
         self._say_where(admitted.resolved, asked, client)
         work = Work(begun=begun, asked=asked, admitted=admitted, visitor=visitor, client=client, look=look)
         return await self._work(work)
@@ -200,7 +176,7 @@ class Trips:
         if resolved.chosen_from:
             client.notice(f"{resolved.target.pod} of {resolved.chosen_from}")
 
-    async def _begin(self, begun: Begun, visitor: Visitor) -> None:
+    async def _begin(self, begun: Begun, visitor: Visitor, asked: Asked) -> None:
         """Write down that a session begins, or see to it that it is closed if it turns out to be written after all."""
         try:
             await self.audit.start_session(begun.session, begun.command)
@@ -211,44 +187,9 @@ class Trips:
             work = self.leftovers.insist(lambda: self.audit.end_session(*rows), "refused session", tries=TRIES)
             self.later(work, f"end-{begun.session.id}")
             # Later too: the person need not wait until that cannot be written either.
-            refusal = trip.refusal_of(begun.session.action, error)
+            refusal = trip.refusal_of(asked, error)
             self.later(self.refuse(visitor, refusal), f"refusal-{begun.session.id}")
             raise
-
-    async def _admit(self, visitor: Visitor, action: Action, client: Client, look: Look | None) -> Admitted | Deny:
-        """Decide: by namespace first, so that nobody learns what is in one they have no rule for."""
-        if visitor.person.subject in RESERVED_SUBJECTS:
-            return Deny(rule="reserved-subject", reason=f"nobody may be called {visitor.person.subject}")
-        where = login.parse(visitor.login)
-        if isinstance(where, ConsoleLogin):
-            raise BastionError(
-                Code.LOGIN_INVALID,
-                f"{where.name} names no pod; log in as POD.NAMESPACE@…, for example web.shop@…",
-            )
-        refused = policy.may_enter(visitor.person, where.namespace, action, self.policy)
-        if refused is not None:
-            return refused
-        sees = partial(policy.may_know, visitor.person, policy=self.policy)
-        asking = partial(_asked, client, where, visitor.person.subject, sees)
-        # Decided before it is waited for: who may not enter need not know what keeps others out.
-        resolved = await asking(self.pods.find)
-        decision = policy.decide(visitor.person, resolved.target, action, self.policy)
-        if look is None and isinstance(decision, Allow):
-            resolved = await asking(self.pods.resolve)
-            decision = policy.decide(visitor.person, resolved.target, action, self.policy)
-        if isinstance(decision, Deny):
-            return decision
-        identity = KubeIdentity(user=f"bastion:{visitor.person.subject}", groups=decision.kubernetes_groups)
-        reviewed = ""
-        if look is None:
-            reviewed = await self.pods.review(resolved.target, identity, client.waiting)
-        return Admitted(
-            resolved=resolved,
-            allow=decision,
-            identity=identity,
-            reviewed=reviewed,
-            policy_digest=self.policy.digest,
-        )
 
     async def _work(self, work: Work) -> int:
         """Do what a committed session is for, then close its record."""
@@ -296,7 +237,8 @@ class Trips:
             if error.code is not Code.NO_SHELL or work.look is not None or work.asked.command is not None:
                 raise
         debug = await self._debug(work)
-        beside = await self.pods.debug(target, debug.image, debug.identity, tell)
+        beside = await self.pods.debug(target, debug.image, debug.user, debug.identity, tell)
+        await self._tell_of_debug(work, debug, beside)
         work.client.notice(
             f"container {target.container} has no shell: this is a debug container ({debug.image}) beside it"
             + (f", where its files are in {beside.files}" if beside.files else "")
@@ -315,16 +257,19 @@ class Trips:
 
         Raises BastionError: NO_SHELL with who could allow it, RECORD_UNAVAILABLE.
         """
-        person, target = work.visitor.person, work.session.target
-        decision = policy.decide(person, target, Action.DEBUG, self.policy)
-        if isinstance(decision, Deny) or not decision.debug_images:
-            raise BastionError(Code.NO_SHELL, _NO_SHELL)
+        decision = self.gate.debug(work.visitor.person, work.session.target)
         image = decision.debug_images[0]
         identity = KubeIdentity(user=work.identity.user, groups=decision.kubernetes_groups, session=work.session.id)
         reason = f"image {image}, by role {decision.role}, rule {decision.rule}"
         event = trip.told(work.session, "session.debug", Outcome.SUCCESS, reason, self._stamp())
         await self.audit.event(replace(event, action=Action.DEBUG, rule=decision.rule))
-        return Debug(image=image, identity=identity)
+        return Debug(image=image, user=decision.debug_user, identity=identity)
+
+    async def _tell_of_debug(self, work: Work, debug: Debug, beside: Beside) -> None:
+        """Write down which container the shell opens in. Raises RECORD_UNAVAILABLE: then none opens."""
+        event = trip.told(work.session, "session.debug.entered", Outcome.SUCCESS, f"image {debug.image}", self._stamp())
+        where = {"container": beside.target.container, "image": debug.image}
+        await self.audit.event(replace(event, action=Action.DEBUG, detail=where))
 
     async def _close_recording(self, recording: Recording, verdict: lifecycle.Ending) -> tuple[lifecycle.Ending, bool]:
         """Make the transcript durable; a transcript that is not makes the session UNRECORDED."""
@@ -368,22 +313,3 @@ class Trips:
 
     def _stamp(self) -> Stamp:
         return Stamp(id=self.new_id(), at=self.clock.now(), monotonic_s=self.clock.monotonic())
-
-
-async def _asked(client: Client, where: TargetLogin, person: str, sees: Sees, find: Find) -> Resolved:
-    return await _unless_gone(client, find(where, person=person, sees=sees, tell=client.waiting))
-
-
-async def _unless_gone(client: Client, work: Coroutine[Any, Any, Resolved]) -> Resolved:
-    """What the work gives, unless the person leaves first. Raises what it raises, and STREAM_BROKEN."""
-    doing = asyncio.create_task(work, name="session-resolve")
-    gone = asyncio.create_task(client.hung_up(), name="session-gone")
-    try:
-        await asyncio.wait({doing, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if doing.done():
-            return doing.result()
-        raise BastionError(Code.STREAM_BROKEN, "the person left before anything began")
-    finally:
-        for task in (doing, gone):
-            task.cancel()
-        await asyncio.gather(doing, gone, return_exceptions=True)

@@ -127,7 +127,7 @@ class KubernetesSettings(_Group):
     """The cluster."""
 
     kubeconfig: _Text | None = None
-    """File that says how to reach the API server; without one, the ServiceAccount of the pod this runs in."""
+    """File that says how to reach the API server; else as kubectl: $KUBECONFIG, ~/.kube/config, the pod's own."""
 
     context: _Text | None = None
     """Which context of the kubeconfig; without one, its current context."""

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from bastion import lifecycle, login
 from bastion.errors import BastionError
-from bastion.model import (
-    Action,
-    AuditEvent,
-    CommandEnd,
-    CommandRecord,
-    ConsoleLogin,
-    Outcome,
-    SessionEnd,
-    SessionRecord,
-)
+from bastion.model import Action, ConsoleLogin, Outcome
+from bastion.records import AuditEvent, CommandEnd, CommandRecord, SessionEnd, SessionRecord
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,7 +19,7 @@ if TYPE_CHECKING:
 
 
 MOST_DETAIL = 1000
-"""Characters of somebody else's error that an event keeps."""
+"""Characters of a command that was refused, or of somebody else's error, that an event keeps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +71,7 @@ class Admitted:
 class Refusal:
     """What a person was refused, by which rule, in which words.
 
+    command: the line that was asked for, None if it was a shell or nothing that has one.
     detail: what the record says beyond them, such as the API server's own reason.
     """
 
@@ -86,6 +79,7 @@ class Refusal:
     rule: str
     reason: str
     outcome: Outcome = Outcome.DENIED
+    command: bytes | None = None
     detail: str = ""
 
 
@@ -167,15 +161,16 @@ def ended(
     return end, CommandEnd(command=begun.command.id, status=verdict.status, ended_at=at)
 
 
-def refusal_of(action: str, error: BastionError) -> Refusal:
+def refusal_of(asked: Asked, error: BastionError) -> Refusal:
     """What a failure before the start of a session is to the record."""
     outcome = Outcome.DENIED if error.code in lifecycle.REFUSALS else Outcome.FAILED
     return Refusal(
-        action=action,
+        action=asked.action,
         rule=str(error.code),
         reason=error.user_message,
         outcome=outcome,
-        detail=error.detail[:MOST_DETAIL],
+        command=asked.command,
+        detail=error.detail,
     )
 
 
@@ -197,12 +192,14 @@ def event_of(visitor: Visitor, stamp: Stamp, kind: str, outcome: Outcome) -> Aud
 
 def refused(visitor: Visitor, refusal: Refusal, stamp: Stamp) -> AuditEvent:
     """The event of a refusal."""
+    command = (refusal.command or b"")[:MOST_DETAIL].decode(errors="backslashreplace")
+    particulars = {"command": command, "detail": refusal.detail}
     return replace(
         event_of(visitor, stamp, "session.refused", refusal.outcome),
         action=refusal.action,
         rule=refusal.rule,
         reason=refusal.reason,
-        detail={"detail": refusal.detail} if refusal.detail else {},
+        detail={key: text[:MOST_DETAIL] for key, text in particulars.items() if text},
         **_place(visitor.login),
     )
 
@@ -216,7 +213,11 @@ def told(session: SessionRecord, kind: str, outcome: Outcome, reason: str, stamp
         outcome=outcome,
         actor="system",
         person=session.person,
+        credential=session.credential.id,
+        source=session.source.host,
+        connection=session.connection,
         session=session.id,
+        login=session.login,
         namespace=session.target.namespace,
         pod=session.target.pod,
         container=session.target.container,

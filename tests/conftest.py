@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import hypothesis
 import pytest
 
@@ -21,8 +23,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A property test is not failed for a slow moment."""
+    """A property test is not failed for a slow moment, and signals mean what they mean to everybody."""
     config.addinivalue_line("markers", "fuzz: tries at random, and more often under --fuzz")
+    # Whoever starts the tests in the background may ignore these, and what is started here would ignore them too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     hypothesis.settings.load_profile("fuzz" if config.getoption("--fuzz") else "bastion")
 
 

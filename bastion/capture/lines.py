@@ -1,4 +1,4 @@
-"""The lines that a terminal's output makes, as plain text; used by cli.audit for `export --format text`.
+"""The lines that a terminal's output makes, as plain text; used by cli.audit_replay for `export --format text`.
 
 It follows what happens on one line (return, backspace, tab, erase, moves to
 the left and right). What a program draws on the second screen is left out, and a line says so in its place.

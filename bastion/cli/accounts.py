@@ -10,7 +10,8 @@ import click
 
 from bastion import system
 from bastion.cli import output
-from bastion.model import AuditEvent, Outcome
+from bastion.model import Outcome
+from bastion.records import AuditEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

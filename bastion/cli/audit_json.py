@@ -1,4 +1,4 @@
-"""What the record says as JSON-able objects, with the same keys everywhere; used by cli.audit."""
+"""What the record says as JSON-able objects, with the same keys everywhere; used by cli.audit_lists and its like."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def text(data: bytes) -> dict[str, str]:
 
 
 def session(view: SessionView) -> dict[str, Any]:
-    """A session; what is not known is null."""
+    """A session; what is not known is null. One that was cut off ended between `ended_after` and `ended_before`."""
     record, end = view.record, view.end
     return {
         "id": record.id,
@@ -60,7 +60,9 @@ def session(view: SessionView) -> dict[str, Any]:
         "refused_env": list(record.refused_env),
         "record_input": record.record_input,
         "started_at": time(record.started_at),
-        "ended_at": time(end.ended_at) if end else None,
+        "ended_at": time(view.ended_at),
+        "ended_after": time(end.ended_at) if end and view.found_at else None,
+        "ended_before": time(view.found_at),
         "status": end.status if end else None,
         "outcome": end.outcome.value if end else None,
         "end_reason": end.reason if end else None,
@@ -88,7 +90,7 @@ def command(view: CommandView) -> dict[str, Any]:
         "source": record.source,
         **text(record.text),
         "started_at": time(record.started_at),
-        "ended_at": time(view.end.ended_at) if view.end else None,
+        "ended_at": time(view.ended_at),
         "status": view.end.status if view.end else None,
     }
 

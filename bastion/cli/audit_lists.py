@@ -89,7 +89,7 @@ def event_cells(view: EventView) -> Sequence[str]:
     """An event's cells."""
     record = view.record
     target = _target(record.pod, record.namespace, record.container) or record.login
-    why = record.reason or record.rule
+    why = record.reason or record.rule or str(record.detail.get("command", ""))
     return when(record.at), record.type, record.outcome.value, record.person or record.actor, target, why
 
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, TextIO
 from bastion.capture.lines import LineRenderer
 from bastion.cli import audit_json, output
 from bastion.errors import BastionError, Code
-from bastion.model import AuditEvent, Outcome, WindowSize
+from bastion.model import Outcome, WindowSize
 from bastion.printable import RESET, ReplayFilter, line
+from bastion.records import AuditEvent
 from bastion.store import open_store
 from bastion.store.views import Filter
 from bastion.system import SystemClock, new_id

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bastion.cli import output
 from bastion.errors import BastionError, Code
 from bastion.identity import keys
-from bastion.model import AuditEvent, Outcome
+from bastion.model import Outcome
+from bastion.records import AuditEvent
 from bastion.settings import Settings
 from bastion.store import migrate, open_store
 from bastion.system import SystemClock, new_id

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bastion.cli.doctor_check import broken, failed, ok, warning
-from bastion.errors import BastionError
+from bastion.errors import BastionError, Code
 from bastion.metrics import Metrics
 from bastion.model import KubeIdentity
-from bastion.pods import api, connecting, probe, rights
+from bastion.pods import answers, api, probe, rights
 from bastion.pods.configuration import Surroundings, configured
 from bastion.pods.retry import Retries
 from bastion.settings import names_in
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bastion.pods.configuration import ClusterConfiguration
     from bastion.pods.probe import Greeting
     from bastion.pods.rights import Grant, Question
+    from bastion.ports import Clock
     from bastion.settings import KubernetesSettings
 
 OLDEST, NEWEST = 28, 36
@@ -65,7 +66,7 @@ async def cluster_checks(
         greeting = await probe.greet(configuration, clock)
     except BastionError as error:
         reach = f"{configuration.server} has to be reachable from here; {_GET_IN}"
-        yield broken("api-server", error, _PROXY if isinstance(error, connecting.ProxyError) else reach)
+        yield broken("api-server", error, _PROXY if isinstance(error, answers.ProxyError) else reach)
         for name in ("clock", "rights", "exec"):
             yield _not_made(name)
         return
@@ -75,7 +76,7 @@ async def cluster_checks(
     async with api.connect(configuration, retries, impersonating=settings.mode == rights.IMPERSONATE) as cluster:
         async for check in _rights(cluster, settings, needed):
             yield check
-        yield await _exec(cluster, pod)
+        yield await _exec(cluster, clock, pod)
 
 
 def _not_made(name: str) -> Check:
@@ -185,14 +186,17 @@ async def _asked(
     return await asyncio.gather(*map(ask, questions))
 
 
-async def _exec(cluster: Api, pod: tuple[str, str] | None) -> Check:
+async def _exec(cluster: Api, clock: Clock, pod: tuple[str, str] | None) -> Check:
     if pod is None:
         advice = "name a running pod with --pod NAMESPACE/NAME; nothing is started in it"
         return warning("exec", "which subprotocol works is not checked", advice)
     try:
-        protocol = await probe.exec_protocol(cluster, *pod)
+        protocol = await probe.exec_protocol(cluster, clock, *pod)
     except BastionError as error:
-        return broken("exec", error, f"{rights.REAPER} needs pods/exec there: see `bastion doctor --rbac`")
+        advice = f"{rights.REAPER} needs pods/exec there: see `bastion doctor --rbac`"
+        if error.code in {Code.TARGET_MISSING, Code.TARGET_NOT_RUNNING}:
+            advice = "name a pod that runs"
+        return broken("exec", error, advice)
     if protocol == remotecommand.V5:
         return ok("exec", f"{protocol} works")
     advice = "it cannot say that input ended; see whether the API server is older than 1.30, or a proxy is in the way"

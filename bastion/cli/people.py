@@ -71,7 +71,7 @@ def list_(cli: Cli, *, as_json: bool) -> None:
 @click.argument("subject", type=Name())
 @click.pass_obj
 def lock(cli: Cli, subject: str) -> None:
-    """Refuse a person from now on; sessions that run go on."""
+    """Refuse a person from now on, also on connections they have open; sessions that run go on."""
     asyncio.run(_set_locked(cli, subject, locked=True))
     click.echo(f"locked {subject}", err=True)
 
@@ -89,7 +89,7 @@ def unlock(cli: Cli, subject: str) -> None:
 @click.argument("subject", type=Name())
 @click.pass_obj
 def remove(cli: Cli, subject: str) -> None:
-    """Remove a person and their keys; the record of what they did stays."""
+    """Remove a person and their keys; sessions that run go on, and the record of what they did stays."""
 
     async def change() -> None:
         async with opened(cli) as access:

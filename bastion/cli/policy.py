@@ -34,6 +34,8 @@ def check(file: Path) -> None:
         [_row(role, rule) for role in read.roles for rule in (*role.allow, *role.deny)],
         empty="The policy has no rules: nobody may do anything.",
     )
+    for line in _debugging(read):
+        click.echo(line, err=True)
     for warning in _warnings(read):
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{file} is a policy; its digest is {read.digest}", err=True)
@@ -48,6 +50,14 @@ def _row(role: Role, rule: Rule) -> tuple[str, ...]:
         " ".join(rule.containers),
         " ".join(action for action in Action if action in rule.actions),
     )
+
+
+def _debugging(read: Policy) -> Iterator[str]:
+    """What debug containers are made of, a line for each role that says so."""
+    for role in read.roles:
+        if role.debug_images:
+            user = "" if role.debug_user is None else f", as user {role.debug_user} where the pod does not say which"
+            yield f"role {role.name} makes debug containers of {role.debug_images[0]}{user}"
 
 
 def _warnings(read: Policy) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What is looked at as streams that a session can carry and record; opened by session, made by console.looks.
+"""What is looked at as streams that a session can carry and record; made by console.looks.
 
 A look is a session: what it shows passes the recorder like a process's output, so it comes as a process's stream.
 """

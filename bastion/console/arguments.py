@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises BastionError (INVALID) and never prints or exits."""
 
     def __init__(self, name: str, summary: str) -> None:
-        self._name = name
+        self.name = name
         super().__init__(
             prog=f"ssh BASTION {name}",
             description=f"{summary[0].upper()}{summary[1:]}.",
@@ -51,7 +51,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """A mistake in the words."""
         raise BastionError(
-            Code.INVALID, f"{self._name}: {message[:_SHOWN_OF_MISTAKE]}; `help {self._name}` says how it is used"
+            Code.INVALID, f"{self.name}: {message[:_SHOWN_OF_MISTAKE]}; `help {self.name}` says how it is used"
         )
 
 
@@ -65,11 +65,16 @@ def words(command: bytes) -> list[str]:
         raise BastionError(Code.INVALID, f"this command cannot be read: {error}") from error
 
 
-def target(text: str) -> TargetLogin:
-    """A POD.NAMESPACE[+CONTAINER], or a workload's as in a login. Raises BastionError (LOGIN_INVALID)."""
-    where = login.parse(text)
+def target(command: str, text: str) -> TargetLogin:
+    """A POD.NAMESPACE[+CONTAINER], or a workload's as in a login. Raises BastionError (INVALID) in a command's name."""
+    try:
+        where = login.parse(text) if "." in text.partition("+")[0] else ConsoleLogin(name=text)
+    except BastionError as error:
+        raise BastionError(Code.INVALID, f"{command}: {error.user_message}") from error
     if isinstance(where, ConsoleLogin):
-        raise BastionError(Code.LOGIN_INVALID, f"{text!r} names no pod; write POD.NAMESPACE, for example web.shop")
+        raise BastionError(
+            Code.INVALID, f"{command}: {text[:_SHOWN]!r} names no pod: write POD.NAMESPACE, for example web.shop"
+        )
     return where
 
 

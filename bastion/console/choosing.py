@@ -6,8 +6,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bastion.console import keys, menu
+from bastion.console import menu
 from bastion.console.choices import INTERRUPTED, Left, Opened
+from bastion.console.keys import Typing
 from bastion.console.numbered import NumberedList
 from bastion.events import HungUp, Input, InputClosed, Output, Resized, Signalled
 from bastion.lifecycle import BROKEN
@@ -55,7 +56,7 @@ class _Choosing:
     def __init__(self, client: Client, first: Menu | NumberedList) -> None:
         self._client = client
         self._menu = first
-        self._typed = b""
+        self._typing = Typing()
 
     async def run(self) -> Chosen | Left:
         """From the first drawing to the last."""
@@ -63,7 +64,7 @@ class _Choosing:
         try:
             await self._draw()
             while True:
-                event = await events.next(ESCAPE_WITHIN_S if self._typed else None)
+                event = await events.next(ESCAPE_WITHIN_S if self._typing.may_go_on else None)
                 end = await self._take(event)
                 if end is not None:
                     return await self._ended(end)
@@ -74,7 +75,7 @@ class _Choosing:
         """What an event, or that none came in time, makes of the menu."""
         match event:
             case Input(data=data):
-                self._typed += data
+                self._typing.feed(data)
                 return await self._press(more=True)
             case None:
                 return await self._press(more=False)
@@ -92,11 +93,10 @@ class _Choosing:
     async def _press(self, *, more: bool) -> Opened | Left | None:
         """Take the keys that were typed; those after the one that ends it are left."""
         while True:
-            key, length = keys.first(self._typed, more=more)
+            key = self._typing.next(more=more)
             if key is None:
                 await self._draw()
                 return None
-            self._typed = self._typed[length:]
             after = self._menu.press(key)
             if isinstance(after, Opened | Left):
                 return after
@@ -107,7 +107,7 @@ class _Choosing:
         await self._write(self._menu.erase())
         if isinstance(end, Left):
             return end
-        return Chosen(login=end.login, size=self._menu.size, typed=self._typed)
+        return Chosen(login=end.login, size=self._menu.size, typed=self._typing.rest)
 
     async def _draw(self, *, anew: bool = False) -> None:
         self._menu, drawing = self._menu.draw(anew=anew)
@@ -158,6 +158,10 @@ class Ahead:
             typed, self._typed = self._typed, b""
             return Input(typed)
         return await self._client.next_event()
+
+    async def next_signal(self) -> Signalled:
+        """The next signal."""
+        return await self._client.next_signal()
 
     async def hung_up(self) -> HungUp:
         """Return once the person is gone."""

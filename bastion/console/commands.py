@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bastion import lifecycle
@@ -62,7 +63,7 @@ class Asked:
 
 
 def read(text: bytes) -> Asked:
-    """Read a command line; none is `help`. Raises BastionError (INVALID, LOGIN_INVALID)."""
+    """Read a command line; none is `help`. Raises BastionError (INVALID)."""
     name, *rest = arguments.words(text) or ["help"]
     if name in {"-h", "--help"}:
         name = "help"
@@ -103,7 +104,7 @@ async def _pods(visit: Visit, options: Namespace) -> int:
     if denial is not None:
         await visit.refuse(Action.PODS, denial)
         return lifecycle.DENIED
-    await visit.begin(Action.PODS)
+    await visit.begin(Action.PODS, namespace)
     pods = listing.chosen(await visit.reached(Action.PODS), namespace, options.selector)
     if options.json:
         await visit.say(await asyncio.to_thread(listing.json_lines, pods, visit.paper))
@@ -116,8 +117,8 @@ async def _pods(visit: Visit, options: Namespace) -> int:
 
 async def _whoami(visit: Visit, options: Namespace) -> int:
     await visit.begin()
-    say = whoami.json_lines if options.json else whoami.text
-    await visit.say(say(visit.visitor, visit.rooms.policy, visit.paper))
+    say, rooms = whoami.json_lines if options.json else whoami.text, visit.rooms
+    await visit.say(say(visit.visitor, rooms.policy, visit.paper, impersonating=rooms.impersonating))
     return 0
 
 
@@ -174,7 +175,7 @@ def _of_help(parser: Parser) -> None:
 def _target(parser: Parser) -> None:
     parser.add_argument(
         "target",
-        type=arguments.target,
+        type=partial(arguments.target, parser.name),
         metavar="POD.NS[+CONTAINER]",
         help="as in a login; deploy_NAME.NS and so on, too",
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bastion.console.reach import WITHHELD
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -41,7 +43,7 @@ def _pod(about: Description) -> Iterator[str]:
     )
     yield from _listed("Labels", [f"{name}={value}" for name, value in about["labels"].items()])
     annotations = [f"{name}: {value}" for name, value in about["annotations"].items()]
-    annotations += [f"{name}: (not shown)" for name in about["annotations_withheld"]]
+    annotations += [f"{name}: {WITHHELD}" for name in about["annotations_withheld"]]
     yield from _listed("Annotations", annotations)
     yield from _fields(
         {

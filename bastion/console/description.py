@@ -2,7 +2,7 @@
 
 A list of what is taken, not of what is left out. Never taken: values of the environment, command lines (passwords
 stand in both), annotations other than a few that cannot hold a secret, what is in a volume, and whatever is about a
-container that the person may not look at.
+container that the person may not look at, or counts over such a one, or names it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bastion.console import podstatus, quantities
-from bastion.podfacts import ContainerKind, pod_facts
+from bastion.podfacts import ContainerKind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+
+    from bastion.console.reach import Reached
 
     Object = Mapping[str, Any]
     """What the API serves, as its JSON."""
@@ -37,13 +39,16 @@ _REFERENCES = {
 }
 """What a volume refers to: not its content, but where that is."""
 
+_OF_ALL_CONTAINERS = {"Initialized", "ContainersReady", "Ready"}
+"""Conditions that say how all containers are together."""
 
-def describe(pod: Object, containers: Collection[str]) -> Description:
-    """What may be said of a pod to a person who may look at these of its containers."""
+
+def describe(pod: Object, seen: Reached, container: str = "") -> Description:
+    """What may be said of a pod, and of its containers or of one of them, to a person who sees it so."""
     metadata, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
-    facts = pod_facts(pod)
-    annotations = metadata.get("annotations") or {}
-    shown = list(_containers(spec, status, containers))
+    facts = seen.pod
+    annotations, withheld = _annotations(metadata.get("annotations") or {}, seen)
+    shown = list(_containers(spec, status, seen.names(container)))
     mounted = {mount["volume"] for one in shown for mount in one["mounts"]}
     return {
         "namespace": facts.namespace,
@@ -54,12 +59,12 @@ def describe(pod: Object, containers: Collection[str]) -> Description:
         "node": facts.node,
         "service_account": spec.get("serviceAccountName") or "",
         "labels": dict(facts.labels),
-        "annotations": {name: annotations[name] for name in _SHOWN_ANNOTATIONS if name in annotations},
-        "annotations_withheld": sorted(name for name in annotations if name not in _SHOWN_ANNOTATIONS),
+        "annotations": annotations,
+        "annotations_withheld": withheld,
         "status": podstatus.status(facts),
-        "phase": facts.phase,
+        "phase": None if seen.hidden else facts.phase,
         "reason": facts.reason,
-        "message": facts.message,
+        "message": seen.said(facts.message),
         "ip": status.get("podIP") or "",
         "controlled_by": f"{facts.owner.kind}/{facts.owner.name}" if facts.owner else "",
         "qos": status.get("qosClass") or "",
@@ -67,14 +72,23 @@ def describe(pod: Object, containers: Collection[str]) -> Description:
         "node_selector": dict(spec.get("nodeSelector") or {}),
         "tolerations": [_toleration(one) for one in spec.get("tolerations") or ()],
         "containers": shown,
-        "conditions": {one["type"]: one["status"] for one in status.get("conditions") or ()},
+        "conditions": {
+            one["type"]: one["status"]
+            for one in status.get("conditions") or ()
+            if not (seen.hidden and one["type"] in _OF_ALL_CONTAINERS)
+        },
         "volumes": [_volume(one) for one in spec.get("volumes") or () if one["name"] in mounted],
     }
 
 
-def names(pod: Object) -> list[str]:
-    """The names of all of a pod's containers."""
-    return [one["name"] for _, specs, _ in _LISTS for one in pod["spec"].get(specs) or ()]
+def _annotations(annotations: Mapping[str, str], seen: Reached) -> tuple[dict[str, str], list[str]]:
+    """Those that are shown, and the names of the others. Some name a container in their own name."""
+    told = {
+        name: annotations[name]
+        for name in _SHOWN_ANNOTATIONS
+        if name in annotations and not seen.betrayed_by(annotations[name])
+    }
+    return told, sorted(name for name in annotations if name not in told and not seen.betrayed_by(name))
 
 
 def _containers(spec: Object, status: Object, containers: Collection[str]) -> Iterator[Description]:

@@ -1,4 +1,4 @@
-"""Where a channel leads: into a pod, or to the bastion's own console; called by ssh.connection, built by app."""
+"""Where a channel leads: into a pod, or to the bastion's own console; built by app for ssh."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from bastion.console.choosing import Ahead
 from bastion.console.visit import Visit
 from bastion.errors import BastionError
 from bastion.model import RESERVED_SUBJECTS, Action, ConsoleLogin, Deny
+from bastion.podfacts import OVER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from bastion.console.choosing import Chosen
     from bastion.console.reach import Reached
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from bastion.ports import Client
     from bastion.trip import Asked, Visitor
 
+    LetIn = Callable[[], Awaitable[Visitor | None]]
+    """The person as they are now; None if they may begin nothing, which they were told, and which is recorded."""
+
 
 class Console:
     """The way of every channel."""
@@ -31,18 +35,21 @@ class Console:
     def __init__(self, rooms: ConsoleRooms) -> None:
         self._rooms = rooms
 
-    async def run(self, visitor: Visitor, asked: Asked, client: Client) -> None:
-        """Do what was asked for and end the channel with an exit status, whatever happens. Never raises."""
+    async def run(self, visitor: Visitor, asked: Asked, client: Client, let_in: LetIn) -> None:
+        """Do what was asked for and end the channel with an exit status, whatever happens. Never raises.
+
+        let_in: asks for the person anew; for what begins only after they have looked at a menu for a while.
+        """
         if not _is_console(visitor.login):
             await self._rooms.trips.run(visitor, asked, client)
             return
         visit = Visit(rooms=self._rooms, visitor=visitor, asked=asked, client=client)
         if asked.command is None and asked.pty is not None:
-            await self._browse(visit, asked.pty)
+            await self._browse(visit, asked.pty, let_in)
         else:
             await self._rooms.trips.guarded(visitor, commands.action_of(visit.line), client, _command(visit))
 
-    async def _browse(self, visit: Visit, pty: Pty) -> None:
+    async def _browse(self, visit: Visit, pty: Pty, let_in: LetIn) -> None:
         """The menu, and then the session that was chosen on it, which is one like any other."""
         try:
             chosen = await _menu(visit, pty)
@@ -52,9 +59,12 @@ class Console:
         if isinstance(chosen, Left):
             visit.client.exit(chosen.status)
             return
+        visitor = await let_in()
+        if visitor is None:
+            return
         visit.client.notice(str(chosen.login))  # the menu is gone, and it should still be said where this leads
         await self._rooms.trips.run(
-            replace(visit.visitor, login=str(chosen.login)),
+            replace(visitor, login=str(chosen.login)),
             replace(visit.asked, pty=replace(pty, size=chosen.size)),
             Ahead(visit.client, chosen.typed),
         )
@@ -74,7 +84,7 @@ async def _command(visit: Visit) -> int:
             return lifecycle.DENIED
         asked = commands.read(visit.line)
     except BastionError as error:
-        refusal = trip.refusal_of(commands.action_of(visit.line), error)
+        refusal = replace(trip.refusal_of(visit.asked, error), action=commands.action_of(visit.line))
         await visit.rooms.trips.refuse(visit.visitor, refusal)
         raise
     return await asked.run(visit)
@@ -88,7 +98,7 @@ async def _menu(visit: Visit, pty: Pty) -> Chosen | Left:
     if denial is not None:
         await visit.refuse(Action.SHELL, denial)
         return Left(lifecycle.DENIED)
-    await visit.begin()
+    await visit.begin(Action.SHELL)
     pods = await visit.reached(Action.SHELL)
     choices = await asyncio.to_thread(lambda: list(_choices(pods)))
     if not choices:
@@ -101,7 +111,8 @@ def _choices(pods: Iterable[Reached]) -> Iterator[Choice]:
     """Every container that runs."""
     for one in pods:
         for container in one.containers:
-            if container.running and not one.pod.deleting:
+            # A pod that its node gave up (DeadlineExceeded) may say for ever that its containers run.
+            if container.running and not one.pod.deleting and one.pod.phase not in OVER:
                 where = one.login(container)
                 yield Choice(login=where, text=str(where), note=podstatus.status(one.pod))
 

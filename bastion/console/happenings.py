@@ -9,9 +9,10 @@ from bastion.console import quantities, tables
 from bastion.console.tables import Column
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
+    from bastion.console.reach import Reached
     from bastion.console.tables import Paper
 
     Object = Mapping[str, Any]
@@ -27,14 +28,13 @@ _COLUMNS = (
 _CONTAINER = re.compile(r"spec\.\w+\{(.+)\}", re.ASCII)
 
 
-def containers(events: Iterable[Object]) -> frozenset[str]:
-    """The containers that some events are about."""
-    return frozenset(name for event in events if (name := _container(event)))
+def shown(events: Iterable[Object], seen: Reached, container: str = "") -> list[Object]:
+    """Those about a pod as a whole and about its containers, or one of them, to a person who sees it so.
 
-
-def shown(events: Iterable[Object], containers: Collection[str]) -> list[Object]:
-    """Those that are about the pod as a whole or about one of these containers, the oldest first."""
-    found = (event for event in events if (_container(event) or "") in {"", *containers})
+    The oldest first. What is about the pod may speak of a container that is hidden; it is shown without its message.
+    """
+    about, is_all = {None, *seen.names(container)}, not (seen.hidden or container)
+    found = [_told(event, seen) for event in events if is_all or _container(event) in about]
     return sorted(found, key=lambda event: quantities.rfc3339(_last_seen(event)) or "")
 
 
@@ -62,6 +62,10 @@ def objects(events: Sequence[Object]) -> list[dict[str, object]]:
     ]
 
 
+def _told(event: Object, seen: Reached) -> Object:
+    return {**event, "message": seen.said(str(event.get("message") or ""))}
+
+
 def _row(event: Object, now: datetime) -> tuple[str, ...]:
     return (
         quantities.age(_last_seen(event), now),
@@ -73,9 +77,13 @@ def _row(event: Object, now: datetime) -> tuple[str, ...]:
 
 
 def _container(event: Object) -> str | None:
-    """The container that an event is about, None if it is about the pod."""
-    found = _CONTAINER.fullmatch(event["involvedObject"].get("fieldPath") or "")
-    return found[1] if found else None
+    """The container that an event is about, None if it is about the pod; of any other part of it, the path.
+
+    The kubelet writes spec.containers{app}, and "implicitly required container POD" of what is in no spec.
+    """
+    path: str = event["involvedObject"].get("fieldPath") or ""
+    found = _CONTAINER.fullmatch(path)
+    return found[1] if found else path or None
 
 
 def _last_seen(event: Object) -> str:

@@ -27,6 +27,8 @@ class Key(Enum):
     ESCAPE = auto()
     INTERRUPT = auto()
     END_OF_INPUT = auto()
+    PASTE_BEGINS = auto()
+    PASTE_ENDS = auto()
     OTHER = auto()
 
 
@@ -59,8 +61,68 @@ _ESC = 0x1B
 _SEQUENCE = re.compile(rb"\x1b(?:O[ -~]|\[[0-?]*[ -/]*[@-~])")
 _OPEN = re.compile(rb"\x1b(?:O|\[[0-?]*[ -/]*)?")
 _FINALS = {b"A": Key.UP, b"B": Key.DOWN, b"H": Key.FIRST, b"F": Key.LAST}
-_NUMBERS = {b"1": Key.FIRST, b"4": Key.LAST, b"5": Key.PAGE_UP, b"6": Key.PAGE_DOWN, b"7": Key.FIRST, b"8": Key.LAST}
+_NUMBERS = {
+    b"1": Key.FIRST,
+    b"4": Key.LAST,
+    b"5": Key.PAGE_UP,
+    b"6": Key.PAGE_DOWN,
+    b"7": Key.FIRST,
+    b"8": Key.LAST,
+    b"200": Key.PASTE_BEGINS,
+    b"201": Key.PASTE_ENDS,
+}
 _LONGEST_CHARACTER = 4
+
+MOST_PASTED = 300
+"""Characters of what is pasted at once; a login has hardly more."""
+
+
+class Typing:
+    """What a person types, cut into keys. Of what they paste, only the text of its first line is among them.
+
+    A terminal with xterm's mode 2004 puts what is pasted between two sequences ("bracketed paste").
+    """
+
+    def __init__(self) -> None:
+        self._data = b""
+        self._pasted: int | None = None  # characters that a paste may still give; None: nothing is being pasted
+
+    @property
+    def rest(self) -> bytes:
+        """What has not become a key yet."""
+        return self._data
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether there is the beginning of a key, which is another key if nothing follows soon."""
+        return bool(self._data) and self._pasted is None
+
+    def feed(self, data: bytes) -> None:
+        """More was typed."""
+        self._data += data
+
+    def next(self, *, more: bool) -> Press | None:
+        """The next key; None until more is typed. more: as for `first`."""
+        while (key := self._take(more=more)) is not None:
+            if self._pasted is None and key is not Key.PASTE_BEGINS:
+                return key
+            if self._pasted is None:
+                self._pasted = MOST_PASTED
+            elif key is Key.PASTE_ENDS:
+                self._pasted = None
+            elif key is Key.ENTER:
+                self._pasted = 0
+            elif self._pasted and isinstance(key, Character):
+                self._pasted -= 1
+                return key
+        return None
+
+    def _take(self, *, more: bool) -> Press | None:
+        if self._pasted == 0:  # only its end is looked for
+            self._data = self._data[at:] if (at := self._data.find(_ESC)) >= 0 else b""
+        key, length = first(self._data, more=more or self._pasted is not None)
+        self._data = self._data[length:]
+        return key
 
 
 def first(data: bytes, *, more: bool) -> tuple[Press | None, int]:

@@ -14,16 +14,19 @@ from bastion.console import answers, describing, description, happenings, reach,
 from bastion.console.answers import Answer
 from bastion.errors import BastionError, Code
 from bastion.model import Action, Deny
+from bastion.podfacts import pod_facts
 from bastion.ports import LogOptions
 from bastion.session import Look
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from bastion.console.reach import Reached
     from bastion.console.visit import Visit
     from bastion.model import KubeIdentity, Target, TargetLogin
+    from bastion.podfacts import PodFacts
     from bastion.ports import ExecStream, Tell
 
     Open = Callable[[Target, KubeIdentity], AbstractAsyncContextManager[ExecStream]]
@@ -47,12 +50,24 @@ class _Place:
         """Shows what is waited for."""
         return self.visit.client.waiting
 
-    def shown(self, names: Collection[str], action: Action) -> frozenset[str]:
-        """Those of the pod's containers that may be spoken of; of a login that names one, that one."""
+    @property
+    def container(self) -> str:
+        """The container that is asked about, "" if none was named."""
         where: TargetLogin = self.options.target
-        names = [name for name in names if where.container in {"", name}]
-        visit = self.visit
-        return reach.allowed(self.target, names, visit.visitor.person, {action}, visit.rooms.policy)
+        return where.container
+
+    def seen(self, pod: PodFacts, action: Action) -> Reached:
+        """The pod as the person may know of it by an action."""
+        return reach.seen_by(pod, self.visit.visitor.person, {action}, self.visit.rooms.policy)
+
+    async def pod(self) -> PodFacts:
+        """What the bastion knows of the pod: the person may see its events, say, without any right to the pod itself.
+
+        Raises BastionError (TARGET_MISSING, CLUSTER_*).
+        """
+        looking = self.visit.rooms.looking
+        known = next((pod for pod in await looking.pods(self.tell) if pod.uid == self.target.pod_uid), None)
+        return known or pod_facts(await looking.pod(self.target, self.identity, self.tell))
 
 
 async def describe(visit: Visit, options: Namespace) -> int:
@@ -81,7 +96,7 @@ async def logs(visit: Visit, options: Namespace) -> int:
     )
 
     def opened(target: Target, identity: KubeIdentity) -> AbstractAsyncContextManager[ExecStream]:
-        source = visit.rooms.looking.logs(target, wanted, identity)
+        source = visit.rooms.looking.logs(target, wanted, identity, visit.client.waiting)
         return answers.followed(source, terminal=visit.asked.pty is not None)
 
     return await _look(visit, options, Action.LOGS, opened)
@@ -105,8 +120,9 @@ async def _look(visit: Visit, options: Namespace, action: Action, opened: Open) 
 async def _described(place: _Place) -> Answer:
     looking, paper = place.visit.rooms.looking, place.visit.paper
     pod = await looking.pod(place.target, place.identity, place.tell)
-    about = description.describe(pod, place.shown(description.names(pod), place.action))
-    found, withheld = await _events_beside(place)
+    facts = pod_facts(pod)
+    about = description.describe(pod, place.seen(facts, place.action), place.container)
+    found, withheld = await _events_beside(place, facts)
     if place.options.json:
         events = None if withheld else happenings.objects(found)
         return Answer(out=tables.json_lines([{**about, "events": events}], paper))
@@ -115,7 +131,7 @@ async def _described(place: _Place) -> Answer:
     return Answer(out=tables.text(describing.page(about, told), paper))
 
 
-async def _events_beside(place: _Place) -> tuple[list[Mapping[str, Any]], str]:
+async def _events_beside(place: _Place, pod: PodFacts) -> tuple[list[Mapping[str, Any]], str]:
     """The events for a description; without a right to them none, and why."""
     visit = place.visit
     decision = policy.decide(visit.visitor.person, place.target, Action.EVENTS, visit.rooms.policy)
@@ -128,12 +144,13 @@ async def _events_beside(place: _Place) -> tuple[list[Mapping[str, Any]], str]:
         if error.code is not Code.CLUSTER_DENIED:
             raise
         return [], f"not shown: {error.user_message}"
-    return happenings.shown(found, place.shown(happenings.containers(found), Action.EVENTS)), ""
+    return happenings.shown(found, place.seen(pod, Action.EVENTS), place.container), ""
 
 
 async def _happened(place: _Place) -> Answer:
     found = await place.visit.rooms.looking.events(place.target, place.identity, place.tell)
-    shown, paper = happenings.shown(found, place.shown(happenings.containers(found), place.action)), place.visit.paper
+    shown = happenings.shown(found, place.seen(await place.pod(), place.action), place.container)
+    paper = place.visit.paper
     if place.options.json:
         return Answer(out=tables.json_lines(happenings.objects(shown), paper))
     if not shown:
@@ -146,8 +163,8 @@ async def _used(place: _Place) -> Answer:
     measured = await place.visit.rooms.looking.usage(place.target, place.identity, place.tell)
     if measured is None:
         return Answer(err=_notice(place, _NO_METRICS), status=_NO_METRICS_STATUS)
-    shown, paper = place.shown(usage.containers(measured), place.action), place.visit.paper
-    return Answer(out=(usage.json_lines if place.options.json else usage.table)(measured, shown, paper))
+    shown = place.seen(await place.pod(), place.action).names(place.container)
+    return Answer(out=(usage.json_lines if place.options.json else usage.table)(measured, shown, place.visit.paper))
 
 
 def _notice(place: _Place, text: str) -> bytes:

@@ -1,7 +1,8 @@
 """The menu of `ssh bastion` on a terminal that can move its cursor (pure); driven by console.choosing.
 
 It is drawn below where the cursor stood, and taken away again: there is no second screen that a broken connection
-could leave behind.
+could leave behind. While it is drawn the terminal marks what is pasted: a line of that must not open a shell, nor the
+next one run in it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _NOTE_FROM = 60
 _NOTE = 18
 _ERASE_BELOW = "\x1b[J"
 _ERASE_SCREEN = "\x1b[H\x1b[2J"
+_MARK_PASTES, _PASTES_PLAIN = "\x1b[?2004h", "\x1b[?2004l"  # xterm's bracketed paste: see keys.Typing
 _REVERSE, _PLAIN = "\x1b[7m", "\x1b[m"
 
 
@@ -89,12 +91,12 @@ class Menu:
         anew: on a screen that is wiped; after a resize nobody knows on which line of it the menu is.
         """
         lines = self._lines()
-        begin = _ERASE_SCREEN if anew else self._back()
+        begin = ("" if self.drawn else _MARK_PASTES) + (_ERASE_SCREEN if anew else self._back())
         return replace(self, drawn=len(lines)), (begin + "\r\n".join(lines)).encode()
 
     def erase(self) -> bytes:
         """What takes it off the screen."""
-        return self._back().encode()
+        return (_PASTES_PLAIN + self._back()).encode()
 
     def _back(self) -> str:
         """To the first of the lines that are drawn, and everything from there on gone."""

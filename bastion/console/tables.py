@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _GAP = 2
 _ELLIPSIS = "..."
+_LEAST_TEXT = 8
+"""Characters of a text beside its head, however narrow the terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,14 @@ def fitted(columns: Sequence[Column], widths: Sequence[int], least: Sequence[int
             break
         shown[widest] -= 1
     return shown
+
+
+def beside(head: str, text: str, paper: Paper) -> list[str]:
+    """A text on the line of its head; what there is no room for goes on beneath its beginning."""
+    text, indent = printable.line(text), width(head)
+    room = max(_LEAST_TEXT, paper.cols - indent) if paper.cols else width(text)
+    first, *more = _stripped(folded(text, room))
+    return [f"{head}{first}".rstrip(" "), *(" " * indent + piece for piece in more)]
 
 
 def cut(text: str, room: int) -> str:

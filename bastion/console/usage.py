@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 _COLUMNS = (Column("POD", least=12, rank=1), Column("CONTAINER", least=8), Column("CPU"), Column("MEMORY"))
 
 
-def containers(usage: Object) -> list[str]:
-    """The containers that were measured, by name."""
-    return [str(one["name"]) for one in usage["containers"]]
-
-
 def table(usage: Object, containers: Collection[str], paper: Paper) -> bytes:
     """For people, in the units of kubectl."""
     pod = str(usage["metadata"]["name"])

@@ -27,15 +27,22 @@ if TYPE_CHECKING:
 _MENU, _HELP = "menu", "help"
 """What no command means, with a terminal and without."""
 
+_EVERYBODY = "everybody"
+"""The rule of what takes no role."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleRooms:
-    """What the console needs; one of these for a whole server."""
+    """What the console needs; one of these for a whole server.
+
+    impersonating: what a person asks of the cluster is asked in their name, and else in the bastion's own.
+    """
 
     trips: Trips
     looking: Looking
     audit: AuditLog
     policy: Policy
+    impersonating: bool
     clock: Clock
     new_id: Callable[[], str]
 
@@ -65,17 +72,21 @@ class Visit:
         """What is written on."""
         return tables.paper(self.asked.pty)
 
-    async def begin(self, action: str = "") -> None:
-        """Write down what was asked for, and the action that a role allows it by; nothing is shown before.
+    async def begin(self, action: Action | None = None, namespace: str = "") -> None:
+        """Write down what was asked for, and the rules that allow it; nothing is shown before.
 
+        action: what a role must allow for it, in some namespace if one is asked about; None: it is everybody's.
         Raises BastionError (RECORD_UNAVAILABLE).
         """
         event = trip.event_of(self.visitor, self._stamp(), "console.command", Outcome.SUCCESS)
-        await self.rooms.audit.event(replace(event, action=action, detail={"command": self.text}))
+        person, rules = self.visitor.person, self.rooms.policy
+        by = ", ".join(reach.opening(person, action, namespace, rules)) if action else _EVERYBODY
+        detail = {"command": self.text, "policy_digest": rules.digest}
+        await self.rooms.audit.event(replace(event, action=action or "", rule=by, detail=detail))
 
     async def refuse(self, action: str, denial: Deny) -> None:
         """Write down a refusal, and tell it."""
-        refusal = Refusal(action=action, rule=denial.rule, reason=denial.reason)
+        refusal = Refusal(action=action, rule=denial.rule, reason=denial.reason, command=self.asked.command)
         await self.rooms.trips.refuse(self.visitor, refusal)
         self.client.notice(f"denied: {denial.reason}")
 

@@ -8,31 +8,36 @@ from bastion import policy
 from bastion.console import tables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from bastion.console.tables import Paper
     from bastion.policy import Policy, Role
     from bastion.trip import Visitor
 
+_BASTIONS_OWN = "the bastion's own: in this cluster it impersonates nobody"
 
-def text(visitor: Visitor, rules: Policy, paper: Paper) -> bytes:
-    """For people."""
+
+def text(visitor: Visitor, rules: Policy, paper: Paper, *, impersonating: bool) -> bytes:
+    """For people. impersonating: the cluster knows them by a name of their own."""
     roles = policy.roles_of(visitor.person, rules)
     rows = [
-        ("Person", visitor.person.subject),
-        ("Credential", f"{visitor.credential.kind} {visitor.credential.id}"),
-        ("Groups", ", ".join(sorted(visitor.person.groups)) or "none"),
-        ("Kubernetes user", _user(visitor)),
-        ("From", str(visitor.source)),
+        ("Person:", visitor.person.subject),
+        ("Credential:", f"{visitor.credential.kind} {visitor.credential.id}"),
+        ("Groups:", ", ".join(sorted(visitor.person.groups)) or "none"),
+        ("Kubernetes user:", _user(visitor) if impersonating else _BASTIONS_OWN),
+        ("From:", str(visitor.source)),
+        ("Roles:", "" if roles else "none"),
     ]
-    lines = [f"{name + ':':17}{value}" for name, value in rows]
-    lines += [
-        f"{'Roles:':17}{'' if roles else 'none'}".rstrip(),
-        *(line for role in roles for line in _role(role, visitor, rules)),
-    ]
+    lines = [line for name, value in rows for line in tables.beside(f"{name:17}", value, paper)]
+    for role in roles:
+        lines.append(f"  {role.name}")
+        for name, value in _role(role, visitor, rules, impersonating=impersonating):
+            lines += tables.beside(f"    {name:20}", value, paper)
     return tables.text(lines, paper)
 
 
-def json_lines(visitor: Visitor, rules: Policy, paper: Paper) -> bytes:
-    """For programs: one object."""
+def json_lines(visitor: Visitor, rules: Policy, paper: Paper, *, impersonating: bool) -> bytes:
+    """For programs: one object. Without impersonation there is no user and no group in it that the cluster knew."""
     about = {
         "person": visitor.person.subject,
         "credential": visitor.credential.id,
@@ -40,13 +45,13 @@ def json_lines(visitor: Visitor, rules: Policy, paper: Paper) -> bytes:
         "groups": sorted(visitor.person.groups),
         "source": visitor.source.host,
         "connection": visitor.connection,
-        "kubernetes_user": _user(visitor),
+        "kubernetes_user": _user(visitor) if impersonating else None,
         "roles": [
             {
                 "role": role.name,
                 "bound_to": _bound(role, visitor, rules),
                 "until": None,
-                "kubernetes_groups": list(role.kubernetes_groups),
+                "kubernetes_groups": list(role.kubernetes_groups) if impersonating else [],
                 "actions": _actions(role),
             }
             for role in policy.roles_of(visitor.person, rules)
@@ -55,13 +60,11 @@ def json_lines(visitor: Visitor, rules: Policy, paper: Paper) -> bytes:
     return tables.json_lines([about], paper)
 
 
-def _role(role: Role, visitor: Visitor, rules: Policy) -> list[str]:
-    return [
-        f"  {role.name}",
-        f"    {'bound to:':20}{', '.join(_bound(role, visitor, rules))} (standing, without an end)",
-        f"    {'allows:':20}{', '.join(_actions(role)) or 'nothing'}",
-        f"    {'Kubernetes groups:':20}{', '.join(role.kubernetes_groups) or 'none'}",
-    ]
+def _role(role: Role, visitor: Visitor, rules: Policy, *, impersonating: bool) -> Iterator[tuple[str, str]]:
+    yield "bound to:", f"{', '.join(_bound(role, visitor, rules))} (standing, without an end)"
+    yield "allows:", ", ".join(_actions(role)) or "nothing"
+    if impersonating:
+        yield "Kubernetes groups:", ", ".join(role.kubernetes_groups) or "none"
 
 
 def _bound(role: Role, visitor: Visitor, rules: Policy) -> list[str]:

@@ -1,1 +1,1 @@
-"""Who a credential belongs to and what a credential is; used by cli and ssh."""
+"""Who a credential belongs to and what a credential is; used by cli."""

@@ -1,6 +1,6 @@
 """One ssh session channel as a ports.Client: callbacks in, events out; made by ssh.connection for each channel.
 
-Reading from the person stops when 256 KiB wait here, writing waits when
+Reading from the person stops when 256 KiB wait in the inbox, writing waits when
 asyncssh has more than it can send: so memory is bounded both ways.
 """
 
@@ -8,33 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from typing import TYPE_CHECKING
 
 import asyncssh
 
 from bastion import lifecycle, printable
-from bastion.events import ClientEvent, HungUp, Input, InputClosed, Output, Resized, Signalled
+from bastion.events import HungUp
 from bastion.model import Action, Pty, Stream, WindowSize
 from bastion.ssh import environment, terminalmodes
 from bastion.ssh.guard import guarded
+from bastion.ssh.inbox import Inbox
 from bastion.trip import Asked, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from bastion.events import ClientEvent, Output, Signalled
     from bastion.ssh.overrides import PodChannel
 
-INPUT_LIMIT = 256 * 1024
-"""Bytes a person may send ahead of the pod."""
-
-ONE_INPUT = 32 * 1024
-"""The most bytes of one Input event."""
-
-SMALLEST_WEIGHT = 512
-"""What an Input counts for at least: many small ones cost more than their bytes."""
-
-MAX_EVENTS = 10_000
 MAX_VARIABLES = 64
 MAX_REFUSED_NAMES = 50
 LARGEST_SIZE = 0xFFFF
@@ -63,10 +54,6 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         self._asked: Asked | None = None
         self._subsystem = ""
         self._refused_forwards: set[str] = set()
-        self._events: deque[ClientEvent] = deque()
-        self._waiting = 0
-        self._paused_reading = False
-        self._wake = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
         self._shown_waiting = False  # the last line on the terminal says what is waited for
@@ -77,6 +64,7 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
     def connection_made(self, chan: PodChannel) -> None:  # type: ignore[override]  # ours is the only kind made
         """Take the channel."""
         self._chan = chan
+        self._inbox = Inbox(pause=chan.pause_reading, resume=chan.resume_reading)
 
     @guarded(answer=False)
     def pty_requested(
@@ -161,40 +149,27 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
 
     @guarded(answer=None)
     def data_received(self, data: bytes, datatype: int | None) -> None:
-        """Queue input; stop reading when too much waits."""
+        """Take input."""
         del datatype
-        for at in range(0, len(data), ONE_INPUT):
-            event = Input(data[at : at + ONE_INPUT])
-            self._events.append(event)
-            self._waiting += _weight(event)
-        if self._waiting >= INPUT_LIMIT and not self._paused_reading:
-            self._paused_reading = True
-            self._chan.pause_reading()
-        self._wake.set()
+        self._inbox.put(data)
 
     @guarded(answer=True)
     def eof_received(self) -> bool:
-        """Queue the end of input; the channel stays open for output."""
-        self._events.append(InputClosed())
-        self._wake.set()
+        """Take the end of input; the channel stays open for output."""
+        self._inbox.close()
         return True
 
     @guarded(answer=None)
     def terminal_size_changed(self, width: int, height: int, pixwidth: int, pixheight: int) -> None:
-        """Queue a size; the last one wins, and one of zero is no size."""
+        """Take a size; one of zero is none."""
         del pixwidth, pixheight
-        if self._pty is None or not width or not height:
-            return
-        size = Resized(WindowSize(cols=min(width, LARGEST_SIZE), rows=min(height, LARGEST_SIZE)))
-        if self._events and isinstance(self._events[-1], Resized):
-            self._events[-1] = size
-        else:
-            self._add(size)
+        if self._pty is not None and width and height:
+            self._inbox.resize(WindowSize(cols=min(width, LARGEST_SIZE), rows=min(height, LARGEST_SIZE)))
 
     @guarded(answer=None)
     def signal_received(self, signal: str) -> None:
-        """Queue a signal."""
-        self._add(Signalled(signal[:16]))
+        """Take a signal."""
+        self._inbox.signal(signal[:16])
 
     @guarded(answer=None)
     def close_received(self) -> None:
@@ -212,25 +187,15 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
         if not self._gone.done():
             self._gone.set_result(HungUp(reason))
 
-    def _add(self, event: Resized | Signalled) -> None:
-        if len(self._events) < MAX_EVENTS:  # a flood of them means nothing, and must cost nothing
-            self._events.append(event)
-            self._wake.set()
-
     # --- ports.Client ---
 
     async def next_event(self) -> ClientEvent:
         """Wait for what the person does next."""
-        while not self._events:
-            self._wake.clear()
-            await self._wake.wait()
-        event = self._events.popleft()
-        if isinstance(event, Input):
-            self._waiting -= _weight(event)
-            if self._paused_reading and self._waiting < INPUT_LIMIT // 2:
-                self._paused_reading = False
-                self._chan.resume_reading()
-        return event
+        return await self._inbox.next_event()
+
+    async def next_signal(self) -> Signalled:
+        """Wait for the next signal, whatever was sent before it; once this is asked for, it alone gives signals."""
+        return await self._inbox.next_signal()
 
     async def hung_up(self) -> HungUp:
         """Return once the person is gone."""
@@ -290,7 +255,3 @@ class SessionChannel(asyncssh.SSHServerSession[bytes]):
     def _send(self, data: bytes, stream: Stream) -> None:
         with contextlib.suppress(OSError):  # the person is gone: hung_up says so
             self._chan.write(data, asyncssh.EXTENDED_DATA_STDERR if stream is Stream.STDERR else None)
-
-
-def _weight(event: Input) -> int:
-    return max(len(event.data), SMALLEST_WEIGHT)

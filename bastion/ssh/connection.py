@@ -7,55 +7,25 @@ what asyncssh calls the user name is never trusted for it.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import asyncssh
 
-from bastion import lifecycle
-from bastion.errors import BastionError, Code
-from bastion.model import Action, ConnectionRecord, Credential, Outcome, Person, Source
+from bastion.errors import BastionError
+from bastion.model import Action, Credential, Person, Source
 from bastion.ssh import overrides, refused
 from bastion.ssh.attempts import Attempts
 from bastion.ssh.channel import SessionChannel
 from bastion.ssh.doorkeeper import TurnedAway
 from bastion.ssh.guard import guarded, guarded_async
 from bastion.ssh.refused import Cause
-from bastion.trip import Refusal, Stamp, Visitor, event_of, refusal_of
+from bastion.ssh.sessions import Sessions
+from bastion.trip import Refusal, Visitor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
-    from structlog.typing import FilteringBoundLogger
-
-    from bastion.console.door import Console
-    from bastion.ports import AuditLog, Clock, Identities
-    from bastion.refusals import Refusals
-    from bastion.session import Trips
-    from bastion.ssh.doorkeeper import Doorkeeper, Place
-    from bastion.trip import Asked
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
-    """What every connection needs; one of these for a whole server.
-
-    start: runs a coroutine by name, so that nothing is lost or left behind.
-    """
-
-    identities: Identities
-    audit: AuditLog
-    refusals: Refusals
-    trips: Trips
-    console: Console
-    clock: Clock
-    new_id: Callable[[], str]
-    log: FilteringBoundLogger
-    start: Callable[[Coroutine[Any, Any, None], str], None]
-    doorkeeper: Doorkeeper
-    max_auth_tries: int
-    max_channels: int
+    from bastion.ssh.doorkeeper import Place
+    from bastion.ssh.rooms import Rooms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +48,8 @@ class Connection(asyncssh.SSHServer):
         self._place: Place | None = None
         self._attempts = Attempts(allowed=rooms.max_auth_tries)
         self._proof: Proof | None = None
-        self._visitor: Visitor | None = None
-        self._written = asyncio.Event()
-        self._unrecorded: BastionError | None = None
+        self._sessions: Sessions | None = None
         self._stopping: str | None = None
-        self._channels: set[SessionChannel] = set()
 
     # --- authentication ---
 
@@ -93,18 +60,11 @@ class Connection(asyncssh.SSHServer):
         self._source = Source(host=host, port=port)
         place = self._rooms.doorkeeper.enter(host)
         if isinstance(place, TurnedAway):
-            self._rooms.refusals.note(refused.turned_away(self._stamp(), self._source, place))
+            self._rooms.refusals.note(refused.turned_away(self._rooms.stamp(), self._source, place))
             overrides.turn_away(conn, place.reason)
             return
         self._place = place
-        overrides.hold_when_full(conn)
-        overrides.suit_dropbear(conn)
-        if self._hasten:
-            overrides.hasten(conn)
-        overrides.one_exchange_before_login(conn)
-        overrides.prefer_gcm(conn)
-        overrides.bound_reading(conn)
-        overrides.tell_of_tries(conn, begins=self._try_begins, fails=self._try_fails)
+        self._prepared = overrides.prepare(conn, fast=self._hasten, begins=self._try_begins, fails=self._try_fails)
 
     def begin_auth(self, username: str) -> bool:
         """Always ask for proof, and allow one user name for a connection, as OpenSSH does."""
@@ -163,59 +123,35 @@ class Connection(asyncssh.SSHServer):
             )
 
     def auth_completed(self) -> None:
-        """Know the person, and write the connection down; what is asked for meanwhile waits for that."""
+        """Know the person, and write the connection down."""
         proof = self._proof
         if proof is None or proof.login != self._conn.get_extra_info("username"):
             self._rooms.log.error("login.identity_changed", source=self._source.host)
             raise asyncssh.PermissionDenied("the identity changed during authentication")
         if self._place is not None:
             self._place.leave(None)
-        self._visitor = Visitor(
+        visitor = Visitor(
             connection=self._id,
             person=proof.person,
             credential=proof.credential,
             source=self._source,
             login=proof.login,
         )
-        self._rooms.start(self._write_down_first(self._visitor), f"login-{self._id}")
-
-    async def _write_down_first(self, visitor: Visitor) -> None:
-        try:
-            await self._write_down(visitor)
-        except BastionError as error:
-            self._rooms.log.error(
-                "login.unrecorded", person=visitor.person.subject, source=visitor.source.host, error=str(error)
-            )
-            self._unrecorded = error
-        except Exception:
-            self._rooms.log.exception("login.bug")
-            self._unrecorded = BastionError(Code.RECORD_UNAVAILABLE, "your login could not be written down")
-        self._written.set()
-
-    async def _write_down(self, visitor: Visitor) -> None:
-        stamp = self._stamp()
-        connection = ConnectionRecord(
-            id=self._id,
-            person=visitor.person.subject,
-            credential=visitor.credential,
-            source=visitor.source,
-            client_version=str(self._conn.get_extra_info("client_version", "")),
-            opened_at=stamp.at,
-        )
-        accepted = event_of(visitor, stamp, "login.accepted", Outcome.SUCCESS)
-        # Together, so that they share a commit.
-        await asyncio.gather(self._rooms.audit.open_connection(connection), self._rooms.audit.event(accepted))
+        self._sessions = Sessions(self._rooms, visitor, str(self._conn.get_extra_info("client_version", "")))
 
     # --- channels ---
 
     def session_requested(self) -> tuple[overrides.PodChannel, SessionChannel]:
         """A session channel; what is asked on it comes later."""
-        refusal = "not authenticated" if self._visitor is None else self._stopping
-        if refusal is not None:
-            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, refusal)
+        sessions = self._sessions
+        if sessions is None or self._stopping is not None:
+            reason = self._stopping or "not authenticated"
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, reason)
         if overrides.open_channels(self._conn) >= self._rooms.max_channels:
-            raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, self._refuse_session())
-        return overrides.pod_channel(self._conn), SessionChannel(self._start, self._refuse)
+            event = refused.channel(self._rooms.stamp(), sessions.visitor, self._rooms.max_channels)
+            self._rooms.refusals.note(event)
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_RESOURCE_SHORTAGE, event.reason)
+        return overrides.pod_channel(self._conn), SessionChannel(sessions.begin, sessions.refuse)
 
     @guarded(answer=False)
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
@@ -251,8 +187,8 @@ class Connection(asyncssh.SSHServer):
     def hang_up(self, reason: str) -> None:
         """End every session on this connection and begin no other; for the server's end."""
         self._stopping = reason
-        for channel in list(self._channels):
-            channel.hang_up(reason)
+        if self._sessions is not None:
+            self._sessions.hang_up(reason)
 
     def close(self) -> None:
         """Close the connection once what was sent on it is gone."""
@@ -261,52 +197,19 @@ class Connection(asyncssh.SSHServer):
     @guarded(answer=None)
     def connection_lost(self, exc: Exception | None) -> None:
         """Let go, and write down a login that never came about and a client that fell silent."""
-        overrides.let_go(self._conn)
         if self._place is None:
             return
-        loss = overrides.loss(exc)
+        self._prepared.let_go()
+        loss, stamp, event = overrides.loss(exc), self._rooms.stamp(), None
         if loss.cause is Cause.BUG:
             self._rooms.log.warning("connection.bug", source=self._source.host, error=repr(exc))
-        if self._visitor is None:
+        if self._sessions is None:
             self._place.leave(refused.ending(loss, self._attempts))
-            event = refused.login(self._stamp(), self._id, self._source, self._attempts, loss)
-        else:
-            event = refused.unanswered(self._stamp(), self._visitor) if loss.cause is Cause.KEEPALIVE else None
+            event = refused.login(stamp, self._id, self._source, self._attempts, loss)
+        elif loss.cause is Cause.KEEPALIVE:
+            event = refused.unanswered(stamp, self._sessions.visitor)
         if event is not None:
             self._rooms.refusals.note(event)
-
-    def _stamp(self) -> Stamp:
-        clock = self._rooms.clock
-        return Stamp(id=self._rooms.new_id(), at=clock.now(), monotonic_s=clock.monotonic())
-
-    def _start(self, channel: SessionChannel, asked: Asked) -> None:
-        assert self._visitor is not None
-        self._channels.add(channel)
-        if self._stopping is not None:
-            channel.hang_up(self._stopping)
-        self._rooms.start(self._trip(self._visitor, channel, asked), f"trip-{self._id}")
-
-    async def _trip(self, visitor: Visitor, channel: SessionChannel, asked: Asked) -> None:
-        try:
-            await self._written.wait()
-            if self._unrecorded is None:
-                await self._rooms.console.run(visitor, asked, channel)
-            else:
-                channel.notice(self._unrecorded.user_message)
-                channel.exit(lifecycle.DENIED)
-                await self._rooms.trips.refuse(visitor, refusal_of(asked.action, self._unrecorded))
-        finally:
-            self._channels.discard(channel)
-
-    def _refuse(self, refusal: Refusal) -> None:
-        assert self._visitor is not None
-        self._rooms.start(self._rooms.trips.refuse(self._visitor, refusal), f"refusal-{self._id}")
-
-    def _refuse_session(self) -> str:
-        assert self._visitor is not None
-        event = refused.channel(self._stamp(), self._visitor, self._rooms.max_channels)
-        self._rooms.refusals.note(event)
-        return event.reason
 
     def _refuse_channel(self, what: str) -> NoReturn:
         """Refuse a forward that is a channel, with words."""
@@ -319,6 +222,6 @@ class Connection(asyncssh.SSHServer):
 
     def _refuse_forward(self, what: str) -> str:
         reason = f"forwarding {what} is not offered"
-        if self._visitor is not None:
-            self._refuse(Refusal(action=Action.FORWARD, rule="forwarding", reason=reason))
+        if self._sessions is not None:
+            self._sessions.refuse(Refusal(action=Action.FORWARD, rule="forwarding", reason=reason))
         return reason

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bastion.ssh.connection import Rooms
+    from bastion.ssh.rooms import Rooms
 
 # curve25519-sha256 comes first because dropbear sends a guessed first packet for its own first choice; the client's
 # order decides otherwise, so clients that can still get the post-quantum exchange.

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from bastion.admission import Ending
-from bastion.model import AuditEvent, Outcome
+from bastion.model import Outcome
+from bastion.records import AuditEvent
 from bastion.trip import event_of
 
 if TYPE_CHECKING:

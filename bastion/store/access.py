@@ -1,4 +1,4 @@
-"""People and their keys in SQL; used by ssh (`ports.Identities`) and by cli.people and cli.keys (`ports.Access`).
+"""People and their keys in SQL, as `ports.Identities` and `ports.Access`; opened by app and cli.accounts.
 
 Every change commits together with the event that tells of it, as a link of
 the chain of the process that made it.
@@ -20,6 +20,7 @@ from bastion.store.rows import storable, to_json, to_us
 from bastion.store.running import running
 from bastion.store.schema import credential as credential_table
 from bastion.store.schema import person as person_table
+from bastion.store.writer import RETRY_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row, Select
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from bastion.model import AuditEvent
+    from bastion.records import AuditEvent
     from bastion.store.writer import Writer
 
 
@@ -46,14 +47,17 @@ class Access:
         self._timeout = timeout
 
     async def person_of(self, credential: Credential) -> Person | None:
-        """The person who has that credential; None if nobody has it, or it or the person is locked."""
+        """The person who has that credential; None if nobody has it, or it or the person is locked.
+
+        A database that is away is waited for: one that restarts ends no session, and keeps none from beginning.
+        """
         query = (
             _people()
             .join(credential_table)
             .where(credential_table.c.id == storable(credential.id), credential_table.c.kind == credential.kind)
             .where(credential_table.c.locked_at.is_(None), person_table.c.locked_at.is_(None))
         )
-        rows = await self._all(query)
+        rows = await self._waited_for(query)
         return _person(rows[0]) if rows else None
 
     async def people(self) -> AsyncIterator[Person]:
@@ -163,6 +167,20 @@ class Access:
                     return await self._asked(query)  # the database was started anew since it was asked last
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise unavailable(error, self._engine) from error
+
+    async def _waited_for(self, query: Any) -> list[Row[Any]]:
+        """What the query gives, as soon as the database can say it. Raises BastionError(RECORD_UNAVAILABLE)."""
+        failed: Exception | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                while True:
+                    try:
+                        return await self._asked(query)
+                    except (SQLAlchemyError, OSError) as error:
+                        failed = error
+                    await asyncio.sleep(RETRY_S)
+        except TimeoutError as error:
+            raise unavailable(failed or error, self._engine) from error
 
     async def _asked(self, query: Any) -> list[Row[Any]]:
         return await self._running.run(lambda connection: list(connection.execute(query).all()))

@@ -1,4 +1,4 @@
-"""Making and changing the tables, by the Alembic scripts in migrations/; used by cli.db and cli.demo."""
+"""Making and changing the tables, by the Alembic scripts in migrations/; used by cli.db and cli.demo_files."""
 
 from __future__ import annotations
 

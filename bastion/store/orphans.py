@@ -1,4 +1,8 @@
-"""Sessions that a bastion left open when it ended without closing them; used by store.writer at its start."""
+"""What sessions of earlier lives leave to be done: rows that end them, processes to look for; used by store.writer.
+
+A life may have ended without closing its sessions. What a session left in its pod may not have been looked for either,
+or in vain, though its end is written: that is done beside it, and for minutes where the cluster is away.
+"""
 
 from __future__ import annotations
 
@@ -9,35 +13,78 @@ from typing import TYPE_CHECKING
 from sqlalchemy import exists, select
 
 from bastion.lifecycle import LOSS
-from bastion.model import AuditEvent, CommandEnd, Outcome, SessionEnd
-from bastion.store.rows import Row, command_end_row, session_end_row, session_of
-from bastion.store.schema import command, command_end, session, session_end, transcript_chunk
+from bastion.model import Action, Outcome
+from bastion.records import AuditEvent, CommandEnd, SessionEnd
+from bastion.store.rows import Row, command_end_row, from_us, session_end_row, session_of
+from bastion.store.schema import command, command_end, event, session, session_end, transcript_chunk
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bastion.model import SessionRecord
+    from bastion.records import SessionRecord
+
+INCOMPLETE = "session.incomplete"
+"""The type of the event that tells of it."""
 
 REASON = f"bastion ended without closing this session; {LOSS}"
 
+MOST_ENDED = 1000
+"""So many sessions that ended are looked at, the newest."""
+
 _BROKEN_STATUS = 255
+_STARTS_NOTHING = (Action.LOGS, Action.DESCRIBE, Action.EVENTS, Action.TOP, Action.PODS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A session of an earlier life that may have left processes in its pod.
+
+    outcome, ended_at: how and when it ended. was_open: that life did not close it; the end is the last that is known.
+    is_told: the record says that what it left could not be looked for.
+    """
+
+    session: SessionRecord
+    outcome: Outcome
+    ended_at: datetime
+    was_open: bool
+    is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earlier:
+    """What the earlier lives of a writer's name leave to be done.
+
+    closed: the sessions that were still open. left: those, and some that had ended, that may have left something.
+    """
+
+    closed: tuple[SessionRecord, ...]
+    left: tuple[Left, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
-    """A session without an end, and the rows that end it as incomplete."""
+    """A session without an end, the end it gets, as incomplete, and the rows of it."""
 
     session: SessionRecord
+    end: SessionEnd
     rows: tuple[Row, ...]
+
+    @property
+    def left(self) -> list[Left]:
+        """Where to look for its processes: in one place, or in none if it started nothing."""
+        if self.session.action in _STARTS_NOTHING:
+            return []
+        return [Left(session=self.session, outcome=self.end.outcome, ended_at=self.end.ended_at, was_open=True)]
 
     def event(self, id_: str, at: datetime) -> AuditEvent:
         """The event that tells of it."""
         return AuditEvent(
             id=id_,
             at=at,
-            type="session.incomplete",
+            type=INCOMPLETE,
             outcome=Outcome.FAILED,
             actor="system",
             person=self.session.person,
@@ -89,8 +136,46 @@ async def ends_of_orphans(
         )
         ends = (CommandEnd(command=id_, status=_BROKEN_STATUS, ended_at=ended_at) for id_ in commands)
         rows = (*(command_end_row(each, session=record.id) for each in ends), session_end_row(end))
-        orphans.append(Orphan(session=record, rows=rows))
+        orphans.append(Orphan(session=record, end=end, rows=rows))
     return orphans
+
+
+async def lately_ended(connection: AsyncConnection, *, writer: str, name: str) -> list[Left]:
+    """The newest sessions with an end of earlier lives of the writer of that name, the last first.
+
+    Not those that are known to be settled, because something was found and is in the record.
+    """
+    newest = (
+        select(session, session_end.c.outcome, session_end.c.ended_at)
+        .join_from(session, session_end, session_end.c.session == session.c.id)
+        .where(session.c.writer_name == name, session.c.writer != writer)
+        .where(session.c.action.not_in([action.value for action in _STARTS_NOTHING]))
+        .order_by(session_end.c.ended_at.desc(), session.c.id)
+        .limit(MOST_ENDED)
+    )
+    rows = [row._asdict() for row in (await connection.execute(newest)).all()]
+    told = await _told(connection, [row["id"] for row in rows])
+    return [
+        Left(
+            session=session_of(row),
+            outcome=Outcome(row["outcome"]),
+            ended_at=from_us(row["ended_at"]),
+            was_open=False,
+            is_told=(row["id"], "session.not_reaped") in told,
+        )
+        for row in rows
+        if (row["id"], "session.reaped") not in told
+    ]
+
+
+async def _told(connection: AsyncConnection, sessions: Sequence[str]) -> set[tuple[str, str]]:
+    """What the record says of looking for what sessions left: each session, and the event's type."""
+    query = (
+        select(event.c.session, event.c.type)
+        .where(event.c.session.in_(sessions))
+        .where(event.c.type.in_(("session.reaped", "session.not_reaped")))
+    )
+    return {(id_, kind) for id_, kind in (await connection.execute(query)).all()}
 
 
 async def _last_chunk(connection: AsyncConnection, session_id: str) -> timedelta:

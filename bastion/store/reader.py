@@ -1,4 +1,4 @@
-"""Questions to the record: lists, one session, its transcript, its chain; used by cli.audit.
+"""Questions to the record: lists, one session, its transcript, its chain; used by cli.audit_lists and its like.
 
 Lists are newest first, in pages: the position of a page's last entry asks for
 the next. Every list is one walk along one index.
@@ -14,21 +14,24 @@ from sqlalchemy import Select, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from bastion.errors import BastionError, Code
-from bastion.model import Action, CommandEnd
+from bastion.model import Action
+from bastion.records import CommandEnd
 from bastion.store import schema
 from bastion.store.chains import link_of
 from bastion.store.engine import unavailable
+from bastion.store.orphans import INCOMPLETE
 from bastion.store.rows import chunk_of, command_of, event_of, from_us, session_end_of, session_of, to_us
 from bastion.store.views import CommandView, EventView, SessionView
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from datetime import datetime
 
     from sqlalchemy import Column, Table
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from bastion.integrity import Link
-    from bastion.model import Chunk
+    from bastion.records import Chunk
     from bastion.store.views import Filter, Position
 
 _PAGE = 64  # rows of a transcript or chain that are held at a time
@@ -79,6 +82,12 @@ class Reader:
         names = ", ".join(view.record.id for view in found[:_NAMED])
         more = ", …" if len(found) > _NAMED else ""
         raise BastionError(Code.CONFLICT, f"Several sessions begin with {prefix}: {names}{more}. Give more of the id.")
+
+    async def session_events(self, session: str) -> list[EventView]:
+        """What the events say of a session, the oldest first."""
+        query = select(schema.event).where(schema.event.c.session == session)
+        rows = await self._all(query.order_by(schema.event.c.at, schema.event.c.id))
+        return [EventView(record=event_of(row), writer=row["writer"]) for row in rows]
 
     async def chunks(self, session: str) -> AsyncIterator[Chunk]:
         """The session's transcript in order, a few chunks at a time in memory."""
@@ -171,19 +180,30 @@ def _listed(query: Select[Any], table: Table, time: Column[int], which: Filter, 
 def _sessions() -> Select[Any]:
     session, end = schema.session, schema.session_end
     ends = [column.label(f"end_{column.name}") for column in end.c]
-    return select(session, *ends).outerjoin(end, end.c.session == session.c.id)
+    return _with_found_at(select(session, *ends).outerjoin(end, end.c.session == session.c.id))
+
+
+def _with_found_at(query: Select[Any]) -> Select[Any]:
+    """With the time at which a session was found open by the next start of its bastion, null if it was not."""
+    found, session = schema.event.alias("found"), schema.session
+    is_of_it = (found.c.session == session.c.id) & (found.c.type == INCOMPLETE)
+    return query.add_columns(found.c.at.label("found_at")).outerjoin(found, is_of_it)
 
 
 def _session_view(row: Mapping[str, Any]) -> SessionView:
     end = None
     if row["end_session"] is not None:
         end = session_end_of({name.removeprefix("end_"): row[name] for name in row if name.startswith("end_")})
-    return SessionView(record=session_of(row), end=end, writer=row["writer"])
+    return SessionView(record=session_of(row), end=end, writer=row["writer"], found_at=_time(row["found_at"]))
+
+
+def _time(us: int | None) -> datetime | None:
+    return None if us is None else from_us(us)
 
 
 def _commands() -> Select[Any]:
     command, end, session = schema.command, schema.command_end, schema.session
-    return (
+    return _with_found_at(
         select(
             command,
             session.c.credential,
@@ -210,4 +230,5 @@ def _command_view(row: Mapping[str, Any]) -> CommandView:
         action=Action(row["action"]),
         rule=row["rule"],
         end=end,
+        found_at=_time(row["found_at"]),
     )

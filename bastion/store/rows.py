@@ -11,22 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from bastion.model import (
-    Action,
-    AuditEvent,
-    Chunk,
-    CommandEnd,
-    CommandRecord,
-    ConnectionRecord,
-    Credential,
-    Outcome,
-    Pty,
-    SessionEnd,
-    SessionRecord,
-    Source,
-    Target,
-    WindowSize,
-)
+from bastion.model import Action, Credential, Outcome, Pty, Source, Target, WindowSize
+from bastion.records import AuditEvent, Chunk, CommandEnd, CommandRecord, ConnectionRecord, SessionEnd, SessionRecord
 from bastion.store import schema
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from bastion.model import Action, AuditEvent, CommandEnd, CommandRecord, SessionEnd, SessionRecord
+    from bastion.model import Action
+    from bastion.records import AuditEvent, CommandEnd, CommandRecord, SessionEnd, SessionRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +36,19 @@ class SessionView:
     """A session and, unless it is running or was cut off, how it ended.
 
     writer: the process that recorded it.
+    found_at: when that process's next start found it open, None if it was closed in order. It ended at some time
+    between the last that is known of it, which stands in its end, and this.
     """
 
     record: SessionRecord
     end: SessionEnd | None
     writer: str
+    found_at: datetime | None = None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended; None until it did, and where that is not known."""
+        return self.end.ended_at if self.end and self.found_at is None else None
 
     @property
     def bytes_in(self) -> int | None:
@@ -59,7 +68,7 @@ class SessionView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandView:
-    """A command, who ran it where, and how it ended."""
+    """A command, who ran it where, and how it ended. found_at: as of its session."""
 
     record: CommandRecord
     person: str
@@ -70,6 +79,12 @@ class CommandView:
     action: Action
     rule: str
     end: CommandEnd | None
+    found_at: datetime | None = None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it ended; None until it did, and where that is not known."""
+        return self.end.ended_at if self.end and self.found_at is None else None
 
     @property
     def position(self) -> Position:

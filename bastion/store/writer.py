@@ -1,4 +1,4 @@
-"""The one writer of a process, as `ports.AuditLog`; used by app, session, recorder and store.access.
+"""The one writer of a process, as `ports.AuditLog`; opened by app, used by store.access.
 
 However many sessions write, they share commits: while one transaction runs,
 the rows of the next one gather. A caller is answered only after its rows are
@@ -15,10 +15,11 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from bastion.errors import BastionError, Code
-from bastion.model import AuditEvent, Outcome
+from bastion.model import Outcome
+from bastion.records import AuditEvent
 from bastion.store.engine import UNAVAILABLE, unavailable
 from bastion.store.lease import lease
-from bastion.store.orphans import ends_of_orphans
+from bastion.store.orphans import Earlier, ends_of_orphans, lately_ended
 from bastion.store.rows import (
     Row,
     chunk_row,
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from bastion.model import Chunk, CommandEnd, CommandRecord, ConnectionRecord, SessionEnd, SessionRecord
     from bastion.ports import Clock
+    from bastion.records import Chunk, CommandEnd, CommandRecord, ConnectionRecord, SessionEnd, SessionRecord
     from bastion.store.transactions import Change
 
 TIMEOUT_S = 5.0
@@ -45,6 +46,9 @@ TIMEOUT_S = 5.0
 
 QUEUE_BYTES = 16 * 1024 * 1024
 """How many bytes may wait to be written; beyond it callers wait."""
+
+LOOK_BACK_S = 60.0
+"""How long it may take to find out what earlier lives left, in seconds: it takes longer the more they recorded."""
 
 RETRY_S = 0.1
 """How long to wait after a database failed, in seconds."""
@@ -112,10 +116,11 @@ class Writer:
         self._transactions = Transactions(engine, writer=self.id, started=self._started, timeout=timeout)
         self._task = asyncio.create_task(self._run(), name=f"writer {name}")
 
-    async def begin(self) -> list[SessionRecord]:
+    async def begin(self) -> Earlier:
         """Begin the chain of events, and close the sessions that an earlier life of this name left open.
 
-        Returns those. For a process that serves; others begin with their first event.
+        Returns those, and the sessions whose processes may still be in their pods. For a process that serves; others
+        begin with their first event.
         Raises BastionError: CONFLICT if another process of that name is alive, RECORD_UNAVAILABLE.
         """
         if not self._begun:
@@ -123,14 +128,16 @@ class Writer:
             self._begun = True
         await self._submit((self._started,))
         try:
-            async with asyncio.timeout(self._timeout), self._engine.connect() as connection:
+            async with asyncio.timeout(LOOK_BACK_S), self._engine.connect() as connection:
+                ended = await lately_ended(connection, writer=self.id, name=self.name)
                 orphans = await ends_of_orphans(connection, writer=self.id, name=self.name)
         except Exception as error:
             raise unavailable(error, self._engine) from error
         for orphan in orphans:
             told = orphan.event(self._new_id(), self._clock.now())
             await self._submit((*orphan.rows, event_row(told, writer=self.id)))
-        return [orphan.session for orphan in orphans]
+        left = (*(one for orphan in orphans for one in orphan.left), *ended)
+        return Earlier(closed=tuple(orphan.session for orphan in orphans), left=left)
 
     async def close(self) -> None:
         """Write what is waiting, within the timeout, and stop; what could not be written fails its callers."""

@@ -1,4 +1,4 @@
-"""Transcripts as asciicast v2, the format of asciinema's player; used by cli.audit.
+"""Transcripts as asciicast v2, the format of asciinema's player; used by cli.audit_replay.
 
 https://docs.asciinema.org/manual/asciicast/v2: a JSON header line, then one
 JSON array per event: seconds since the start, a code, data. Sizes are COLSxROWS. Text is decoded across frames, so a

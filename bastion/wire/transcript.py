@@ -1,4 +1,4 @@
-"""Transcripts: timed frames of a session to the bytes of stored chunks and back; used by recorder and cli.audit.
+"""Transcripts: timed frames of a session to the bytes of stored chunks and back; used by recorder and cli.audit_replay.
 
 A frame is a varint (microseconds since the frame before it, or since the
 chunk's first), one byte for the kind, a varint (length) and that many bytes. Varints are
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import zstandard
 
-from bastion.model import Chunk, WindowSize
+from bastion.model import WindowSize
+from bastion.records import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from bastion.errors import BastionError, Code
 from bastion.login import parse
 from bastion.model import ConsoleLogin, ExecRequest, KubeIdentity, Pty, Target, WindowSize
-from bastion.pods.api import Api, Refused
-from bastion.pods.kube import KubePods
-from support.apis import configuration_by, kubeconfig_at, retries, told_to_nobody, unsynced
+from bastion.pods.answers import Refused
+from bastion.pods.api import Api
+from bastion.pods.requests import Request
+from support.apis import configuration_by, kubeconfig_at, pods_by, retries, told_to_nobody
 from support.examples import examples
 from support.invariants import assert_no_traceback, assert_whole, now
 from support.sshpeer import connected, key_of, logging_in, open_channel
@@ -162,6 +163,8 @@ def test_a10_a_login_has_one_meaning_or_is_refused_and_means_kubernetes_names(te
 class Asked(Api):
     """The real way to an API server up to the request itself, which is kept instead of sent."""
 
+    server = "https://kubernetes.example:6443/prefix"
+
     async def get(
         self,
         *path: str,
@@ -170,21 +173,12 @@ class Asked(Api):
         tell: Tell | None = None,
     ) -> dict[str, Any]:
         del identity, tell
-        self._url(path, query)
+        Request(path=path, query=query).url(self.server)
         return {"metadata": {"name": path[-1], "namespace": path[3], "uid": "uid"}}
 
-    async def open_stream(  # noqa: PLR0913 - as in Api
-        self,
-        path: Sequence[str],
-        query: Sequence[tuple[str, str]],
-        protocol: str,
-        identity: KubeIdentity,
-        tell: Tell | None = None,
-        *,
-        patiently: bool = True,
-    ) -> aiohttp.ClientWebSocketResponse:
-        del protocol, identity, tell, patiently
-        self.url = self._url(path, query)
+    async def open_stream(self, request: Request, protocol: str) -> aiohttp.ClientWebSocketResponse:
+        del protocol
+        self.url = request.url(self.server)
         raise Refused(404, b"{}")
 
 
@@ -196,7 +190,7 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture(scope="module")
 def api(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
-    kubeconfig = kubeconfig_at(tmp_path_factory.mktemp("names"), "https://kubernetes.example:6443/prefix")
+    kubeconfig = kubeconfig_at(tmp_path_factory.mktemp("names"), Asked.server)
 
     async def made() -> Asked:
         return Asked(await configuration_by(kubeconfig), retries())
@@ -211,7 +205,7 @@ def asked(runner: asyncio.Runner, api: Asked, target: Target, request: ExecReque
 
     async def go() -> None:
         alice = KubeIdentity(user="bastion:alice")
-        async with KubePods(api, unsynced(api)).exec(target, request, alice, told_to_nobody):
+        async with pods_by(api).exec(target, request, alice, told_to_nobody):
             raise AssertionError("nothing can have answered")
 
     with pytest.raises(BastionError) as refused:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bastion.identity import keys
-from bastion.model import AuditEvent, Outcome
+from bastion.model import Outcome
+from bastion.records import AuditEvent
 from bastion.store import migrate, open_store
 from bastion.system import SystemClock, new_id
 from bench.figures import UNRECORDED

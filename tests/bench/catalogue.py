@@ -155,7 +155,7 @@ async def _timed(resolver: Resolver, login: str) -> float:
     begin = time.perf_counter()
     where = parse(login)
     assert isinstance(where, TargetLogin)
-    await resolver.resolve(where, person="alice", sees=sees_all, tell=told_to_nobody)
+    await resolver.resolve(where, person="alice", sees=sees_all, enters=sees_all, tell=told_to_nobody)
     return (time.perf_counter() - begin) * 1000
 
 

@@ -58,6 +58,20 @@ def test_a_failure_is_one_line_and_a_status(tmp_path: Path, arguments: list[str]
     assert done.stderr.count("\n") == 1
 
 
+def test_policy_check_says_what_debug_containers_are_made_of(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    role = "{allow: [{namespaces: [shop], actions: [debug]}], debug: {images: [busybox:1.36], user: 65532}"
+    policy.write_text(f'roles:\n  dbg: {role}}}\nbindings:\n  - {{role: dbg, subjects: ["group:x"]}}\n')
+
+    done = Bastion(folder=tmp_path).run("policy", "check", str(policy))
+
+    assert done.returncode == 0, done.stderr
+    assert (
+        "role dbg makes debug containers of busybox:1.36, as user 65532 where the pod does not say which\n"
+        in done.stderr
+    )
+
+
 @pytest.mark.parametrize("arguments", [[], ["peopel"], ["people", "add"], ["people", "add", "a b"], ["--nonsense"]])
 def test_a_wrong_command_line_is_status_2_with_the_usage(tmp_path: Path, arguments: list[str]) -> None:
     done = Bastion(folder=tmp_path).run(*arguments)

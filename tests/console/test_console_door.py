@@ -13,6 +13,8 @@ import structlog
 from bastion.console.door import Console
 from bastion.console.visit import ConsoleRooms
 from bastion.events import Input, InputClosed, Resized, Signalled
+from bastion.gate import Gate
+from bastion.leftovers import Leftovers
 from bastion.metrics import Metrics
 from bastion.model import Action, Credential, Outcome, Person, Pty, Source, WindowSize
 from bastion.policy import Binding, Policy, Role, Rule
@@ -44,11 +46,13 @@ POLICY = Policy(
         role("shopper", Action.SHELL, *LOOKS),
         role("reader", Action.LOGS, Action.DESCRIBE, containers=("*", "!vault")),
         role("watcher", Action.EVENTS),
+        role("guest", Action.SHELL, *LOOKS, containers=("*", "!secret")),
     ),
     bindings=(
         Binding(role="shopper", subjects=frozenset({"group:shop"})),
         Binding(role="reader", subjects=frozenset({"person:carl", "person:dora"})),
         Binding(role="watcher", subjects=frozenset({"person:dora"})),
+        Binding(role="guest", subjects=frozenset({"person:gina"})),
     ),
     digest="0" * 64,
 )
@@ -91,6 +95,8 @@ class Bastion:
     """A console with all its parts, a cluster and a record behind it."""
 
     cluster: Cluster = field(default_factory=lambda: Cluster(objects=OBJECTS))
+    impersonating: bool = True
+    known: bool = True
     evidence: Evidence = field(default_factory=Evidence)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -98,20 +104,28 @@ class Bastion:
         clock, new_id, log = SettableClock(), counted_ids(), structlog.get_logger("test")
         self.recorder = Recorder(self.evidence)
         trips = Trips(
+            gate=Gate(pods=self.cluster, policy=POLICY),
             pods=self.cluster,
             audit=self.evidence,
             refusals=Refusals(self.evidence, clock=clock, new_id=new_id, log=log, start=self._start),
             recorder=self.recorder,
-            policy=POLICY,
+            leftovers=Leftovers(
+                pods=self.cluster, audit=self.evidence, clock=clock, new_id=new_id, log=log, metrics=Metrics()
+            ),
             clock=clock,
             new_id=new_id,
             log=log,
-            metrics=Metrics(),
             later=self._start,
         )
         self.console = Console(
             ConsoleRooms(
-                trips=trips, looking=self.cluster, audit=self.evidence, policy=POLICY, clock=clock, new_id=new_id
+                trips=trips,
+                looking=self.cluster,
+                audit=self.evidence,
+                policy=POLICY,
+                impersonating=self.impersonating,
+                clock=clock,
+                new_id=new_id,
             )
         )
 
@@ -126,7 +140,12 @@ class Bastion:
         )
         action = Action.SHELL if command is None else Action.EXEC
         async with asyncio.timeout(30):
-            await self.console.run(visitor, Asked(command=command, pty=pty, action=action), client)
+            asked = Asked(command=command, pty=pty, action=action)
+
+            async def let_in() -> Visitor | None:
+                return visitor if self.known else None
+
+            await self.console.run(visitor, asked, client, let_in)
             while self.tasks:
                 await self.tasks.pop()
             await self.recorder.drain()
@@ -181,13 +200,14 @@ async def test_pods_lists_what_the_person_may_reach_and_nothing_else(bastion: Ba
         ["shop", "web", "2/2", "Running", "0", "?", "app,vault", "web.shop+app", "web.shop+vault"],
     ]
     event = bastion.evidence.events[0]
-    assert (event.type, event.outcome, event.person, event.action) == (
+    assert (event.type, event.outcome, event.person, event.action, event.rule) == (
         "console.command",
         Outcome.SUCCESS,
         "alice",
         "pods",
+        "shopper/allow[0]",
     )
-    assert event.detail == {"command": "pods"}
+    assert event.detail == {"command": "pods", "policy_digest": POLICY.digest}
 
 
 @pytest.mark.parametrize(
@@ -456,6 +476,99 @@ async def test_a_log_that_is_followed_ends_when_the_person_leaves(bastion: Basti
     assert [one.outcome for one in bastion.evidence.ends] == [Outcome.HUNG_UP]
 
 
+# --- a container that is not for everybody ----------------------------------------------
+
+HID = pod(
+    "hid",
+    containers={
+        "secret": waiting("CrashLoopBackOff", restartCount=7, containerID="c://2"),
+        "app": {**RUNNING, "restartCount": 1, "containerID": "c://1"},
+    },
+    ready=False,
+    metadata={"annotations": {"kubectl.kubernetes.io/default-container": "secret"}},
+)
+
+
+@pytest.fixture
+def hiding() -> Bastion:
+    """A bastion before a pod of whose containers gina's role leaves out the default one."""
+    about = {"kind": "Pod", "namespace": "shop", "name": "hid", "uid": "uid-hid"}
+    happened_here = [
+        {**happened("BackOff"), "involvedObject": {**about, "fieldPath": "spec.containers{secret}"}},
+        {**happened("Pulled"), "involvedObject": {**about, "fieldPath": "spec.containers{app}"}},
+        {**happened("FailedMount"), "involvedObject": about, "message": "no volume for container secret"},
+    ]
+    used = {
+        **USED,
+        "containers": [{"name": name, "usage": {"cpu": "1m", "memory": "1Mi"}} for name in ("secret", "app")],
+    }
+    return Bastion(cluster=Cluster(objects=[HID], happened=happened_here, measured=used, log=[b"one\n"]))
+
+
+async def test_a_pod_is_summed_up_over_the_containers_that_the_person_sees(hiding: Bastion) -> None:
+    table = await asked(hiding, "pods", person="gina")
+    [told] = objects(await asked(hiding, "pods --json", person="gina"))
+    menu = await asked(hiding, None, Input(b"\x1b"), person="gina", pty=XTERM)
+    [everything] = objects(await asked(hiding, "pods --json"))
+
+    assert lines(table)[1].split() == ["shop", "hid", "1/1", "Running", "1", "?", "app", "hid.shop+app"]
+    assert (told["ready"], told["status"], told["restarts"]) == ("1/1", "Running", 1)
+    assert b"hid.shop+app" in menu.out
+    assert b"Running" in menu.out
+    assert b"CrashLoopBackOff" not in menu.out
+    assert (everything["ready"], everything["status"], everything["restarts"]) == ("1/2", "CrashLoopBackOff", 8)
+
+
+@pytest.mark.parametrize(
+    "command", ["describe", "events", "top", "logs", "describe --json", "events --json", "top --json"]
+)
+async def test_a_pod_whose_default_container_is_hidden_is_looked_at_in_the_first_that_is_seen(
+    hiding: Bastion, command: str
+) -> None:
+    client = await asked(hiding, f"{command} hid.shop", person="gina")
+    named = await asked(hiding, f"{command} hid.shop+secret", person="gina")
+
+    assert client.status == 0, client.notices
+    assert client.out
+    assert "secret" not in client.out.decode()
+    assert [str(one.target) for one in hiding.evidence.sessions] == ["hid.shop+app"]
+    assert (named.status, named.out) == (253, b"")
+
+
+async def test_what_happened_is_told_as_far_as_it_names_no_hidden_container(hiding: Bastion) -> None:
+    events = objects(await asked(hiding, "events hid.shop --json", person="gina"))
+    [about] = objects(await asked(hiding, "describe hid.shop --json", person="gina"))
+    everything = objects(await asked(hiding, "events hid.shop --json"))
+
+    assert {(one["reason"], one["text"]) for one in events} == {
+        ("Pulled", "it was Pulled"),
+        ("FailedMount", "(not shown)"),
+    }
+    assert about["events"] == events
+    assert about["annotations_withheld"] == ["kubectl.kubernetes.io/default-container"]
+    assert (about["status"], about["conditions"]) == ("Running", {})
+    assert {one["reason"] for one in everything} == {"BackOff", "Pulled", "FailedMount"}
+
+
+async def test_a_container_that_somebody_added_is_told_of_only_where_a_rule_names_it(hiding: Bastion) -> None:
+    hiding.cluster.objects = [pod("hid", containers={"app": RUNNING}, ephemeral={"debugger": RUNNING})]
+    names = {
+        container["container"] for one in objects(await asked(hiding, "pods --json")) for container in one["containers"]
+    }
+    [about] = objects(await asked(hiding, "describe hid.shop --json"))
+
+    assert names == {"app"}
+    assert [one["container"] for one in about["containers"]] == ["app"]
+
+
+async def test_a_pod_that_the_list_does_not_have_yet_is_asked_for(bastion: Bastion) -> None:
+    bastion.cluster.measured, bastion.cluster.unlisted = USED, True
+    client = await asked(bastion, "top web.shop --json")
+
+    assert [one["container"] for one in objects(client)] == ["app", "vault"]
+    assert [what for what, _ in bastion.cluster.asked] == ["usage", "pod"]
+
+
 # --- whoami, help, mistakes -----------------------------------------------------------
 
 
@@ -480,6 +593,27 @@ async def test_whoami_says_who_and_what_follows(bastion: Bastion) -> None:
     ]
 
 
+async def test_at_forty_columns_what_goes_on_stays_in_its_column(bastion: Bastion) -> None:
+    narrow = Pty(term="xterm", size=WindowSize(cols=40, rows=24))
+    client = await asked(bastion, "whoami", pty=narrow)
+
+    shown = client.out.decode().split("\r\n")
+    assert max(map(len, shown)) <= 40
+    at = shown.index("    allows:             describe,")
+    assert shown[at + 1 : at + 3] == [f"{'':24}{words}" for words in ("events, logs,", "pods, shell, top")]
+
+
+async def test_where_nobody_is_impersonated_whoami_says_so() -> None:
+    bastion = Bastion(impersonating=False)
+    text = await asked(bastion, "whoami")
+    told = await asked(bastion, "whoami --json")
+
+    assert "Kubernetes user: the bastion's own: in this cluster it impersonates nobody" in lines(text)
+    assert "bastion:" not in text.out.decode()
+    [about] = objects(told)
+    assert (about["kubernetes_user"], [one["kubernetes_groups"] for one in about["roles"]]) == (None, [[]])
+
+
 @pytest.mark.parametrize("command", [None, "help", "", "  ", "--help"])
 async def test_the_commands_are_listed(bastion: Bastion, command: str | None) -> None:
     client = await asked(bastion, command, person="nobody")
@@ -487,7 +621,9 @@ async def test_the_commands_are_listed(bastion: Bastion, command: str | None) ->
     assert client.status == 0
     for name in ("pods", "describe", "logs", "events", "top", "whoami", "help"):
         assert any(line.startswith(f"  {name} ") for line in lines(client)), name
-    assert len(bastion.evidence.events) == 1
+    [event] = bastion.evidence.events
+    assert (event.type, event.action, event.rule) == ("console.command", "", "everybody")
+    assert event.detail["policy_digest"] == POLICY.digest
 
 
 @pytest.mark.parametrize("command", ["help logs", "logs --help", "logs -h nonsense"])
@@ -518,9 +654,11 @@ async def test_a_command_says_how_it_is_used(bastion: Bastion, command: str) -> 
         (b"describe \xff", 2, "this command cannot be read"),
         (b"pods " + b"x" * 5000, 2, "this command is longer than 4096 bytes"),
         ("pods" + " x" * 1000, 2, "pods: unrecognized arguments: x x x"),
-        ("describe web", 253, "'web' is not a login: it has no namespace"),
-        ("describe ../x.shop", 253, "is not a login"),
-        ("describe console", 253, "names no pod"),
+        ("logs api", 2, "logs: 'api' names no pod: write POD.NAMESPACE, for example web.shop"),
+        ("describe web", 2, "describe: 'web' names no pod"),
+        ("events console", 2, "events: 'console' names no pod"),
+        ("top --json web+app", 2, "top: 'web+app' names no pod"),
+        ("describe ../x.shop", 2, "describe: '../x.shop' is not a login"),
         ("describe nope.shop", 253, "there is no pod nope in namespace shop"),
     ],
 )
@@ -573,7 +711,9 @@ async def test_the_menu_opens_a_session_like_any_other_and_loses_nothing_typed_a
     assert session.pty is not None
     assert session.pty.size == WindowSize(cols=60, rows=20)
     assert bastion.evidence.shown() == b"told ls\n"
-    assert bastion.evidence.events[0].detail == {"command": "menu"}
+    [event] = bastion.evidence.events
+    assert (event.type, event.action, event.rule) == ("console.command", "shell", "shopper/allow[0]")
+    assert event.detail == {"command": "menu", "policy_digest": POLICY.digest}
 
 
 async def test_the_menu_shows_what_runs_and_may_be_entered(bastion: Bastion) -> None:
@@ -586,6 +726,7 @@ async def test_the_menu_shows_what_runs_and_may_be_entered(bastion: Bastion) -> 
     assert "broken" not in shown
     assert "db.prod" not in shown
     assert shown.endswith("\x1b[J")
+    assert "\x1b[?2004l" in shown
 
 
 @pytest.mark.parametrize(
@@ -604,6 +745,40 @@ async def test_the_menu_is_left(bastion: Bastion, events: Sequence[ClientEvent],
 
     assert client.status == status
     assert not bastion.evidence.sessions
+
+
+async def test_whoever_is_not_let_in_any_more_when_they_have_chosen_opens_nothing(bastion: Bastion) -> None:
+    bastion.known = False
+    client = await asked(bastion, None, Input(b"web va\r"), pty=XTERM)
+
+    assert client.status is None  # whoever keeps them out says so, and why
+    assert not client.notices
+    assert not bastion.evidence.sessions
+
+
+async def test_what_is_pasted_into_the_menu_opens_nothing_and_runs_nothing(bastion: Bastion) -> None:
+    pasted = b"\x1b[200~web app\rrm -rf x\rexit\r\x1b[201~"
+    left = await asked(bastion, None, Input(pasted), Input(b"\x1b"), pty=XTERM)
+    assert (left.status, bastion.evidence.sessions) == (0, [])
+    assert b"> web app" in left.out
+
+    opened = await asked(
+        bastion, None, Input(pasted[:20]), Input(pasted[20:]), Input(b"\rls\n"), Input(b"exit"), pty=XTERM
+    )
+    assert opened.status == 7
+    assert bastion.evidence.shown() == b"told ls\n"
+    assert [str(one.target) for one in bastion.evidence.sessions] == ["web.shop+app"]
+
+
+async def test_pastes_are_marked_while_the_menu_is_there_and_not_after_it(bastion: Bastion) -> None:
+    client = await asked(
+        bastion, None, Resized(WindowSize(cols=60, rows=20)), Input(b"\rls\n"), Input(b"exit"), pty=XTERM
+    )
+
+    assert client.out.startswith(b"\x1b[?2004h")
+    menu, _, session = client.out.partition(b"\x1b[?2004l")
+    assert menu.count(b"2004") == 1
+    assert session.endswith(b"\x1b[Jtold ls\n")
 
 
 async def test_an_arrow_that_comes_in_pieces_is_an_arrow(bastion: Bastion) -> None:

@@ -76,7 +76,8 @@ def read(data: bytes) -> list[Press]:
             [Key.PAGE_UP, Key.PAGE_DOWN, Key.FIRST, Key.LAST, Key.FIRST, Key.LAST],
         ),
         (b"\x1b[1;5A", [Key.UP]),
-        (b"\x1b[C\x1b[200~\x1b[<0;1;1M", [Key.OTHER] * 3),
+        (b"\x1b[C\x1b[202~\x1b[<0;1;1M", [Key.OTHER] * 3),
+        (b"\x1b[200~\x1b[201~", [Key.PASTE_BEGINS, Key.PASTE_ENDS]),
         (b"\x1b", [Key.ESCAPE]),
         (b"\x1b\x1b[A", [Key.ESCAPE, Key.UP]),
         (b"\x1bx", [Key.OTHER]),
@@ -114,6 +115,76 @@ def test_keys_that_come_in_pieces_are_the_same_keys(data: bytes, cuts: st.DataOb
     assert len(waiting) < keys.LONGEST
 
     assert found + read(waiting) == read(data)
+
+
+BEGIN, END = b"\x1b[200~", b"\x1b[201~"
+
+
+def typed(*pieces: bytes) -> tuple[list[Press], bytes]:
+    """The keys of what comes in pieces, as long as they are awaited; and what is left."""
+    typing = keys.Typing()
+    found = []
+    for piece in pieces:
+        typing.feed(piece)
+        while (key := typing.next(more=True)) is not None:
+            found.append(key)
+    return found, typing.rest
+
+
+def characters(text: str) -> list[Press]:
+    return [Character(char) for char in text]
+
+
+@pytest.mark.parametrize(
+    ("data", "means"),
+    [
+        (BEGIN + b"web" + END, characters("web")),
+        (BEGIN + b"web\rrm -rf x\r" + END, characters("web")),
+        (BEGIN + b"web\nrm -rf x\n" + END + b"x\r", [*characters("webx"), Key.ENTER]),
+        (BEGIN + b"\r\nweb" + END, []),
+        (BEGIN + b"w\x03\x04\x15\x1b[A\x1bb\x7f" + END, characters("wb")[:1]),
+        (BEGIN + b"a\x1b" + END + b"b", characters("ab")),
+        (BEGIN + b"a\x1b[" + END + b"b", characters("a[b")),
+        (BEGIN + b"a\xc3" + END + b"b", characters("ab")),
+        (BEGIN + b"a" + BEGIN + b"b\r" + BEGIN + b"c" + END + b"d", characters("abd")),
+        (BEGIN + b"x" * 5000 + END + b"y", characters("x" * keys.MOST_PASTED + "y")),
+        (BEGIN + b"\r" + b"\x1b" * 100 + END + b"y", characters("y")),
+        (END + b"y", [Key.PASTE_ENDS, Character("y")]),
+    ],
+)
+def test_of_what_is_pasted_only_the_text_of_its_first_line_is_typed(data: bytes, means: list[Press]) -> None:
+    assert typed(data) == (means, b"")
+    assert typed(*(data[at : at + 1] for at in range(len(data)))) == (means, b"")
+
+
+PASTED = st.lists(st.one_of(PIECES, st.just(BEGIN)), max_size=6).map(b"".join).filter(lambda data: END not in data)
+
+
+@given(PASTED, st.data())
+def test_whatever_is_pasted_and_however_it_comes_it_presses_no_key_and_ends(data: bytes, cuts: st.DataObject) -> None:
+    data = BEGIN + data + END + b"!\r"
+    pieces, at = [], 0
+    while at < len(data):
+        length = cuts.draw(st.integers(1, len(data) - at))
+        pieces.append(data[at : at + length])
+        at += length
+
+    found, rest = typed(*pieces)
+
+    assert (found[-2:], rest) == ([Character("!"), Key.ENTER], b"")
+    assert all(isinstance(key, Character) for key in found[:-1])
+    assert typed(data) == (found, rest)
+
+
+def test_while_something_is_pasted_a_pause_settles_nothing() -> None:
+    typing = keys.Typing()
+    typing.feed(BEGIN + b"w\x1b")
+
+    assert typing.next(more=False) == Character("w")
+    assert (typing.next(more=False), typing.may_go_on) == (None, False)
+    typing.feed(b"[201~\x1b")
+    assert (typing.next(more=True), typing.may_go_on) == (None, True)
+    assert typing.next(more=False) is Key.ESCAPE
 
 
 # --- the menu ---------------------------------------------------------------------
@@ -165,10 +236,12 @@ def test_the_menu_is_drawn_with_a_bar_and_taken_away_again() -> None:
         ">",
     ]
     assert drawing.count(b"\x1b[7m") == 1
+    assert screen.marks_pastes
 
     narrowed = pressed(now, "web")
     assert isinstance(narrowed, Menu)
     now, drawing = narrowed.draw()
+    assert b"2004" not in drawing
     screen.feed(drawing)
     assert [line.split()[:2] for line in screen.lines[2:5]] == [
         [">", "web.shop+app"],
@@ -180,6 +253,7 @@ def test_the_menu_is_drawn_with_a_bar_and_taken_away_again() -> None:
     screen.feed(now.erase())
     assert [line for line in screen.lines if line] == ["$ ssh -t bastion"]
     assert (screen.row, screen.col) == (1, 0)
+    assert not screen.marks_pastes
 
 
 def test_at_forty_columns_long_names_lose_their_middle() -> None:

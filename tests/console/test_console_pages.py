@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bastion.console import describing, description, happenings, tables
+from bastion.console import describing, description, happenings, reach, tables
 from bastion.console.tables import Paper
+from bastion.podfacts import pod_facts
+from support.podobjects import RUNNING, waiting
+from support.podobjects import pod as pod_object
+
+if TYPE_CHECKING:
+    from bastion.console.reach import Reached
 
 WIRE = Path(__file__).parents[1] / "data" / "kube-wire"
 NOW = datetime(2026, 11, 23, 8, 0, 0, tzinfo=UTC)
@@ -28,6 +34,7 @@ RICH: dict[str, Any] = {
             "kubectl.kubernetes.io/default-container": "app",
             "kubectl.kubernetes.io/last-applied-configuration": f'{{"password": "{SECRET}"}}',
             "example.com/token": SECRET,
+            "container.apparmor.security.beta.kubernetes.io/vault": "unconfined",
         },
         "ownerReferences": [{"kind": "ReplicaSet", "name": "web-1", "uid": "rs", "controller": True}],
         "managedFields": [{"manager": SECRET}],
@@ -80,7 +87,12 @@ RICH: dict[str, Any] = {
         "phase": "Running",
         "podIP": "10.0.0.1",
         "qosClass": "Burstable",
-        "conditions": [{"type": "Ready", "status": "True"}],
+        "conditions": [
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Initialized", "status": "True"},
+            {"type": "Ready", "status": "False", "message": "containers with unready status: [vault]"},
+            {"type": "ContainersReady", "status": "False", "message": "containers with unready status: [vault]"},
+        ],
         "initContainerStatuses": [
             {
                 "name": "migrate",
@@ -122,7 +134,7 @@ Labels:           app=web
 Annotations:      kubectl.kubernetes.io/default-container: app
                   example.com/token: (not shown)
                   kubectl.kubernetes.io/last-applied-configuration: (not shown)
-Status:           CrashLoopBackOff
+Status:           Running
 IP:               10.0.0.1
 Controlled By:    ReplicaSet/web-1
 Init Containers:
@@ -161,7 +173,7 @@ Containers:
                       all of secret all
                       all of configMap settings
     Mounts:           /data from data (ro)
-Conditions:       Ready: True
+Conditions:       PodScheduled: True
 Volumes:          data: persistentVolumeClaim web-data
 QoS Class:        Burstable
 Node-Selectors:   disk=ssd
@@ -173,12 +185,18 @@ Events:
 """
 
 
+def seen(pod: dict[str, Any], *containers: str) -> Reached:
+    """A pod as somebody sees it who may look at some of its containers, or at all."""
+    facts = pod_facts(pod)
+    return reach.as_seen(facts, containers or [one.name for one in facts.containers])
+
+
 def recorded(name: str) -> Any:
     return json.loads((WIRE / f"{name}.json").read_text())["response"]["json"]
 
 
 def test_a_pod_is_described_without_its_secrets_and_without_what_may_not_be_spoken_of() -> None:
-    about = description.describe(RICH, {"migrate", "app"})
+    about = description.describe(RICH, seen(RICH, "migrate", "app"))
     page = tables.text(describing.page(about, ["<none>"]), PIPE).decode()
 
     assert page == PAGE
@@ -187,8 +205,77 @@ def test_a_pod_is_described_without_its_secrets_and_without_what_may_not_be_spok
         assert "vault" not in said
 
 
+def test_to_who_sees_all_of_a_pod_everything_about_it_as_a_whole_is_told() -> None:
+    about = description.describe(RICH, seen(RICH))
+
+    assert (about["status"], about["phase"]) == ("CrashLoopBackOff", "Running")
+    assert about["conditions"] == {
+        "PodScheduled": "True",
+        "Initialized": "True",
+        "Ready": "False",
+        "ContainersReady": "False",
+    }
+    assert "container.apparmor.security.beta.kubernetes.io/vault" in about["annotations_withheld"]
+    # Of a login that names a container that one is shown, and the pod is the same.
+    assert {**description.describe(RICH, seen(RICH), "app"), "containers": [], "volumes": []} == {
+        **about,
+        "containers": [],
+        "volumes": [],
+    }
+
+
+def test_what_names_a_hidden_container_is_not_shown() -> None:
+    evicted = "The node was low on resource: memory. Container vault was using 3Gi, request is 0."
+    pod = pod_object(
+        "hid",
+        containers={"app": RUNNING, "vault": waiting("CrashLoopBackOff", restartCount=7)},
+        phase="Failed",
+        metadata={"annotations": {"kubectl.kubernetes.io/default-container": "vault"}},
+        status={"reason": "Evicted", "message": evicted},
+    )
+    about = description.describe(pod, seen(pod, "app"))
+    everything = description.describe(pod, seen(pod))
+
+    assert "vault" not in json.dumps(about)
+    assert (about["status"], about["phase"], about["reason"], about["message"]) == (
+        "Evicted",
+        None,
+        "Evicted",
+        "(not shown)",
+    )
+    assert (about["annotations"], about["annotations_withheld"]) == ({}, ["kubectl.kubernetes.io/default-container"])
+    assert everything["message"] == evicted
+    assert everything["annotations"] == {"kubectl.kubernetes.io/default-container": "vault"}
+
+
+def happened(text: str, path: str = "") -> dict[str, Any]:
+    about = {"name": "web", **({"fieldPath": path} if path else {})}
+    return {"metadata": {"name": "x"}, "involvedObject": about, "reason": "R", "message": text}
+
+
+@pytest.mark.parametrize(
+    ("event", "to_some", "to_all"),
+    [
+        (happened("pulled", "spec.containers{app}"), ["pulled"], ["pulled"]),
+        (happened("pulled", "spec.containers{vault}"), [], ["pulled"]),
+        (happened("pulled", "spec.initContainers{migrate}"), [], ["pulled"]),
+        (happened("pulled", "implicitly required container vault"), [], ["pulled"]),
+        (happened("assigned"), ["assigned"], ["assigned"]),
+        (happened('volume "x" of container vault'), ["(not shown)"], ['volume "x" of container vault']),
+        (happened("vault slows it", "spec.containers{app}"), ["(not shown)"], ["vault slows it"]),
+    ],
+)
+def test_an_event_that_is_about_a_hidden_container_is_not_shown_and_one_that_names_it_says_nothing(
+    event: dict[str, Any], to_some: list[str], to_all: list[str]
+) -> None:
+    def told(*containers: str) -> list[object]:
+        return [one["text"] for one in happenings.objects(happenings.shown([event], seen(RICH, *containers)))]
+
+    assert (told("app"), told()) == (to_some, to_all)
+
+
 def test_a_waiting_container_says_why() -> None:
-    page = describing.page(description.describe(RICH, {"vault"}), ["<none>"])
+    page = describing.page(description.describe(RICH, seen(RICH, "vault")), ["<none>"])
 
     at = page.index("    State:            Waiting")
     assert page[at + 1 : at + 3] == ["      Reason:         CrashLoopBackOff", "      Message:        back-off"]
@@ -197,7 +284,7 @@ def test_a_waiting_container_says_why() -> None:
 
 def test_a_recorded_pod_is_described() -> None:
     pod = recorded("pod-get")
-    about = description.describe(pod, set(description.names(pod)))
+    about = description.describe(pod, seen(pod))
 
     assert [one["container"] for one in about["containers"]] == ["sidecar", "app"]
     assert about["status"] == "Running"
@@ -216,12 +303,12 @@ def test_a_pod_of_which_little_is_known_is_described(missing: str) -> None:
     if missing == "status":
         del pod["status"]
 
-    assert describing.page(description.describe(pod, {"app"}), ["<none>"])[0] == "Name:             web"
+    assert describing.page(description.describe(pod, seen(pod)), ["<none>"])[0] == "Name:             web"
 
 
 def test_recorded_events_are_told_the_oldest_first() -> None:
     events = recorded("events-list")["items"]
-    shown = happenings.shown(events, happenings.containers(events))
+    shown = happenings.shown(events, seen(recorded("pod-get")))
 
     assert len(shown) == len(events)
     told = happenings.objects(shown)

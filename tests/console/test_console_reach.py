@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bastion import policy
-from bastion.console import reach
-from bastion.model import Action, Allow, Person, Target
-from bastion.podfacts import PodFacts, pod_facts
+from bastion.console import podstatus, reach
+from bastion.model import Action, Allow, Person
+from bastion.podfacts import PodFacts, pod_facts, target_of
 from bastion.policy import Binding, Policy, Role, Rule
-from support.podobjects import RUNNING, pod
+from support.podobjects import RUNNING, Object, pod, terminated, waiting
 
 ALICE = Person(subject="alice", groups=frozenset({"shop"}))
 ACTIONS = (Action.SHELL, Action.PODS)
@@ -63,31 +63,21 @@ def test_a_container_is_reached_if_and_only_if_the_policy_allows_it(
     pods: list[PodFacts], allow: list[Rule], deny: list[Rule], actions: frozenset[Action]
 ) -> None:
     rules = one_role(*allow, deny=tuple(deny))
+    pods = [dataclasses.replace(one, uid=f"uid-{number}") for number, one in enumerate(pods)]
 
     reached = [
-        (id(one.pod), container.name)
+        (one.pod.uid, container.name)
         for one in reach.reached(pods, ALICE, actions, rules)
         for container in one.containers
     ]
 
     expected = [
-        (id(one), container.name)
+        (one.uid, container.name)
         for one in pods
         for container in one.containers
         if any(
             isinstance(
-                policy.decide(
-                    ALICE,
-                    Target(
-                        namespace=one.namespace,
-                        pod=one.name,
-                        pod_uid=one.uid,
-                        container=container.name,
-                        labels=one.labels,
-                    ),
-                    action,
-                    rules,
-                ),
+                policy.decide(ALICE, target_of(one, container.name), action, rules),
                 Allow,
             )
             for action in actions
@@ -120,6 +110,95 @@ def test_a_login_names_the_container_where_another_could_be_meant(
     found = [str(one.login(c)) for one in reach.reached([web], ALICE, {Action.SHELL}, rules) for c in one.containers]
 
     assert found == logins
+
+
+def test_a_container_that_somebody_added_is_shown_only_to_whom_a_rule_names_it() -> None:
+    made = pod("web", containers={"app": RUNNING}, ephemeral={"debugger": RUNNING})
+    by_globs, by_name = one_role(rule(Action.SHELL)), one_role(rule(Action.SHELL, containers=("debugger",)))
+
+    def found(rules: Policy) -> list[str]:
+        [one] = reach.reached([pod_facts(made)], ALICE, {Action.SHELL}, rules)
+        return [container.name for container in one.containers]
+
+    assert (found(by_globs), found(by_name)) == (["app"], ["debugger"])
+
+
+STATUSES = st.sampled_from(
+    [
+        RUNNING,
+        {**RUNNING, "ready": False, "restartCount": 2},
+        waiting("CrashLoopBackOff", restartCount=9),
+        terminated("Completed", 0),
+        terminated("Error", 1, containerID="c://1"),
+    ]
+)
+PHASES = st.sampled_from(["Pending", "Running", "Succeeded", "Failed", "Unknown"])
+
+
+@given(st.lists(STATUSES, min_size=1, max_size=3), st.tuples(STATUSES, PHASES), st.tuples(STATUSES, PHASES), st.data())
+def test_how_a_hidden_container_fares_shows_in_nothing_that_is_said_of_the_pod(
+    own: list[Object], one: tuple[Object, str], other: tuple[Object, str], data: st.DataObject
+) -> None:
+    names = [f"c{number}" for number in range(len(own))]
+    at = data.draw(st.integers(0, len(own)))
+    kind = data.draw(st.sampled_from(["containers", "init"]))
+
+    def said(hidden: Object, phase: str) -> tuple[str, str, int]:
+        listed = list(zip(names, own, strict=True))
+        if kind == "containers":
+            listed.insert(at, ("vault", hidden))
+        made = pod("web", containers=dict(listed), init={"vault": hidden} if kind == "init" else {}, phase=phase)
+        seen = reach.as_seen(pod_facts(made), names).pod
+        return podstatus.ready(seen), podstatus.status(seen), podstatus.restarts(seen)
+
+    assert said(*one) == said(*other)
+
+
+def test_a_pod_that_a_hidden_container_keeps_pending_is_running_to_who_sees_one_that_runs() -> None:
+    made = pod("web", containers={"app": RUNNING, "vault": waiting("ImagePullBackOff")}, phase="Pending")
+
+    assert podstatus.status(reach.as_seen(pod_facts(made), {"app"}).pod) == "Running"
+    assert podstatus.status(reach.as_seen(pod_facts(made), {"app", "vault"}).pod) == "ImagePullBackOff"
+
+
+@pytest.mark.parametrize(
+    ("text", "betrays"),
+    [
+        ("containers with unready status: [vault]", True),
+        ("Container vault was using 3Gi", True),
+        ("spec.containers{vault}", True),
+        ("container.apparmor.security.beta.kubernetes.io/vault", True),
+        ("k8s_vault_web", True),
+        ("vault", True),
+        ("vault-agent", False),
+        ("my-vault", False),
+        ("vaults", False),
+        ("app", False),
+        ("", False),
+    ],
+)
+def test_a_text_betrays_a_hidden_container_by_its_name(text: str, *, betrays: bool) -> None:
+    one = reach.as_seen(facts("web", "app", "vault"), {"app"})
+
+    assert one.betrayed_by(text) is betrays
+    assert one.said(text) == ("(not shown)" if betrays else text)
+    assert reach.as_seen(facts("web", "app", "vault"), {"app", "vault"}).said(text) == text
+
+
+def test_the_rules_that_open_a_place_are_named() -> None:
+    everywhere = Rule(name="r/allow[0]", namespaces=("*",), actions=frozenset({Action.PODS, Action.SHELL}))
+    system = Rule(name="r/allow[1]", namespaces=("kube-system",), actions=frozenset({Action.PODS}))
+    rules = one_role(everywhere, system)
+
+    def opening(action: Action, namespace: str) -> list[str]:
+        return list(reach.opening(ALICE, action, namespace, rules))
+
+    assert opening(Action.PODS, "") == ["r/allow[0]", "r/allow[1]"]
+    assert opening(Action.PODS, "shop") == ["r/allow[0]"]
+    assert opening(Action.PODS, "kube-system") == ["r/allow[1]"]
+    assert opening(Action.SHELL, "kube-system") == []
+    assert opening(Action.TOP, "") == []
+    assert not reach.opening(Person(subject="eve"), Action.PODS, "", rules)
 
 
 def test_who_may_do_a_thing_nowhere_is_told_so() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bastion import printable
 from bastion.console import tables
 from bastion.console.tables import Column, Paper
 from bastion.model import Pty, WindowSize
@@ -63,6 +64,22 @@ def test_a_column_that_folds_goes_on_beneath() -> None:
         "   seven",
         "   3",
     ]
+
+
+def test_a_text_beside_its_head_goes_on_beneath_its_beginning() -> None:
+    said = tables.beside("Name:   ", "one two three", Paper(cols=16, crlf=True))
+
+    assert said == ["Name:   one two", "        three"]
+    assert tables.beside("Name:   ", "one two three", PIPE) == ["Name:   one two three"]
+    assert tables.beside("Name:   ", "", PIPE) == ["Name:"]
+
+
+@given(st.text(st.characters(exclude_characters=" "), max_size=60), st.integers(12, 40))
+def test_a_text_beside_its_head_fits_and_is_whole(text: str, cols: int) -> None:
+    lines = tables.beside("ab: ", text, Paper(cols=cols, crlf=True))
+
+    assert max(map(tables.width, lines)) <= cols
+    assert "".join(line[4:] for line in lines) == printable.line(text)
 
 
 @given(st.text(max_size=40), st.integers(2, 40))

@@ -50,7 +50,8 @@ def test_pods_are_listed(console: Bastion) -> None:
     assert {("default", "web"), ("default", "multi"), ("prod", "db"), ("shop", API)} <= names
     assert {namespace for namespace, _ in names} == {"default", "prod", "shop"}
     event = next(one for one in console.audit("events", "--limit", "20") if one["type"] == "console.command")
-    assert (event["person"], event["login"]) == ("alice", "console")
+    assert (event["person"], event["login"], event["rule"]) == ("alice", "console", "engineer/allow[0]")
+    assert (event["detail"]["command"], len(event["detail"]["policy_digest"])) == ("pods", 64)
 
 
 def test_pods_are_selected_and_have_logins_that_work(console: Bastion) -> None:
@@ -95,6 +96,23 @@ def test_a_log_is_printed_and_recorded(console: Bastion) -> None:
     assert (session["action"], session["login"]) == ("logs", "deploy_api.shop")
     shown = console.command("audit", "export", session["id"], "--format", "text")
     assert done.stdout.strip() in shown.stdout
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_log_is_waited_for_while_the_api_server_is_busy(console: Bastion, status: int) -> None:
+    console.control({"do": "fail", "times": 1, "status": status, "retry_after": 1, "match": "/log"})
+    done = console.ssh("b", "logs", "--tail", "1", f"{API}.shop")
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout in {b"listening\n", b"still here\n"}
+
+
+def test_on_a_terminal_it_is_said_that_the_api_server_is_waited_for(console: Bastion) -> None:
+    console.control({"do": "fail", "times": 1, "status": 503, "retry_after": 1, "match": "/log"})
+    with terminal(console, "logs", "--tail", "1", f"{API}.shop") as at:
+        at.expect("waiting for the API server, retry 1 in 1 s")
+        at.expect("listening|still here")
+        assert at.wait() == 0
 
 
 def test_a_log_that_is_followed_ends_with_the_person(console: Bastion) -> None:
@@ -144,6 +162,14 @@ def test_whoami_says_who_one_is(console: Bastion) -> None:
     assert [role["role"] for role in about["roles"]] == ["engineer"]
 
 
+def test_whoami_says_that_nobody_is_impersonated_where_that_is_so(start: Starter) -> None:
+    with start(settings={"BASTION_KUBERNETES_MODE": "serviceaccount"}) as own:
+        [about] = objects(own, "whoami")
+
+    assert (about["person"], about["kubernetes_user"]) == ("alice", None)
+    assert [role["kubernetes_groups"] for role in about["roles"]] == [[]]
+
+
 def test_without_a_terminal_the_commands_are_listed(console: Bastion) -> None:
     done = console.ssh("-T", "b")
 
@@ -174,6 +200,17 @@ def test_the_menu_follows_the_window_and_leaves_nothing(console: Bastion) -> Non
         at.expect("20 90\r\n")
         assert at.wait() == 0
         assert b"\x1b[?1049" not in at.seen
+
+
+def test_what_is_pasted_into_the_menu_is_looked_for_and_no_line_of_it_is_run(console: Bastion) -> None:
+    with terminal(console) as at:
+        at.expect(r"\x1b\[\?2004h.*type to narrow")
+        at.type("\x1b[200~web.default\recho pas''ted\r\x1b[201~")
+        at.expect(r"\r\n> web\.default$")
+        at.type("\recho ty''ped; exit\r")
+        at.expect(r"\x1b\[\?2004l.*[\r\n]typed\r\n")
+        assert at.wait() == 0
+        assert b"pasted" not in at.seen
 
 
 def test_on_a_dumb_terminal_the_menu_is_a_numbered_list(console: Bastion) -> None:

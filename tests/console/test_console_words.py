@@ -227,13 +227,27 @@ def test_a_line_that_cannot_be_read_is_a_mistake(line: bytes) -> None:
 
 
 def test_a_target_is_a_login() -> None:
-    assert arguments.target("deploy_api.shop+app") == TargetLogin(
+    assert arguments.target("logs", "deploy_api.shop+app") == TargetLogin(
         kind="deploy", name="api", namespace="shop", container="app"
     )
-    for text in ("web", "console", "../x.shop", ""):
-        with pytest.raises(BastionError) as caught:
-            arguments.target(text)
-        assert caught.value.code is Code.LOGIN_INVALID
+
+
+@pytest.mark.parametrize("text", ["web", "console", "invite", "", "web+a.b", "deploy_web", "x" * 500])
+def test_what_names_no_pod_is_a_wrong_argument_and_not_a_wrong_login(text: str) -> None:
+    with pytest.raises(BastionError) as caught:
+        arguments.target("logs", text)
+
+    said = f"logs: {text[:80]!r} names no pod: write POD.NAMESPACE, for example web.shop"
+    assert (caught.value.code, caught.value.user_message) == (Code.INVALID, said)
+
+
+@pytest.mark.parametrize("text", ["../x.shop", "Web.shop", "web.", "cron_web.shop", "web.shop+"])
+def test_what_cannot_be_a_login_is_a_wrong_argument(text: str) -> None:
+    with pytest.raises(BastionError, match=r"describe: .* is not a login: ") as caught:
+        arguments.target("describe", text)
+
+    assert caught.value.code is Code.INVALID
+    assert "local user name" not in caught.value.user_message
 
 
 WORDS = st.sampled_from(
@@ -247,7 +261,7 @@ def test_whatever_is_asked_is_a_command_or_a_mistake(line: bytes | str) -> None:
     try:
         asked = commands.read(command)
     except BastionError as error:
-        found = (error.code in {Code.INVALID, Code.LOGIN_INVALID}, len(error.user_message) < 1000)
+        found = (error.code is Code.INVALID, len(error.user_message) < 1000)
         assert found == (True, True)
     else:
         assert asked.command in commands.COMMANDS

@@ -14,10 +14,11 @@ import structlog
 
 from bastion import policyfile
 from bastion.events import HungUp, Input
+from bastion.gate import Gate
 from bastion.integrity import Verifier
+from bastion.leftovers import Leftovers
 from bastion.metrics import Metrics
 from bastion.model import Action, Credential, Outcome, Person, Source
-from bastion.pods.kube import KubePods
 from bastion.recorder import Recorder
 from bastion.refusals import Refusals
 from bastion.session import Trips
@@ -27,7 +28,7 @@ from bastion.store.views import Filter
 from bastion.system import new_id
 from bastion.trip import Asked, Visitor
 from bastion.wire.transcript import Kind, frames_of
-from support.apis import api_by, unsynced
+from support.apis import api_by, pods_by
 from support.cluster import running_cluster
 from support.databases import sqlite_url
 from support.records import connection
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bastion.events import ClientEvent, Output
+    from bastion.events import ClientEvent, Output, Signalled
     from bastion.store import Store
 
 JUMPS = [timedelta(hours=1), timedelta(hours=-1), timedelta(days=-1)]
@@ -73,6 +74,10 @@ class Typist:
             await asyncio.Event().wait()
         self.clock.jumped = self.jump
         return Input(b"go\n")
+
+    async def next_signal(self) -> Signalled:
+        await asyncio.Event().wait()
+        raise AssertionError
 
     async def hung_up(self) -> HungUp:
         await asyncio.Event().wait()
@@ -111,16 +116,17 @@ async def made(folder: Path, clock: JumpingClock) -> AsyncIterator[tuple[Trips, 
     ):
         await store.writer.begin()
         start = lambda work, name: later.append(asyncio.create_task(work, name=name))  # noqa: E731 - as app.Tasks.start
+        pods = pods_by(way, clock=clock)
         trips = Trips(
-            pods=KubePods(way, unsynced(way)),
+            gate=Gate(pods=pods, policy=policyfile.load(folder / "policy.yaml")),
+            pods=pods,
             audit=store.writer,
             refusals=Refusals(store.writer, clock=clock, new_id=new_id, log=log, start=start),
             recorder=Recorder(store.writer),
-            policy=policyfile.load(folder / "policy.yaml"),
+            leftovers=Leftovers(pods=pods, audit=store.writer, clock=clock, new_id=new_id, log=log, metrics=Metrics()),
             clock=clock,
             new_id=new_id,
             log=log,
-            metrics=Metrics(),
             later=start,
         )
         yield trips, store

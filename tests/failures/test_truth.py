@@ -80,8 +80,11 @@ def test_a_node_that_is_gone(faulty: Faulty, *, hang: bool) -> None:
 
             assert_told(faulty, waiting, b"the node of pod web (local-node) cannot be reached by the API server")
         refused = faulty.ssh("web.default@b", "echo ran")
-        assert refused.returncode == 255
-        assert b"cannot be reached" in refused.stderr or b"no answer" in refused.stderr
+        log = faulty.ssh("b", "logs web.default")
+        why = b"does not answer; try again in a moment" if hang else b"cannot be reached by the API server"
+        said = b"bastion: the node of pod web (local-node) " + why + b"\n"
+        assert (refused.returncode, refused.stdout, refused.stderr) == (255, b"", said)
+        assert (log.returncode, log.stdout, log.stderr) == (255, b"", said)
     finally:
         faulty.bastion.control({"do": "node", "up": True})
 
@@ -109,6 +112,18 @@ def test_an_api_server_that_is_busy_costs_nobody_their_session(faulty: Faulty) -
             faulty.bastion.control({"do": "fail", "times": 0, "status": 503, "match": "/exec"})
         waiting.type(b"b\r")
         assert waiting.ended()[0] == 0
+
+
+def test_a_process_that_ends_itself_by_a_signal_is_not_wondered_at(faulty: Faulty) -> None:
+    path = "/api/v1/namespaces/default/pods/web"
+
+    def looks() -> int:
+        requests = faulty.bastion.control({"do": "asked"})["requests"]
+        return sum((one["method"], one["path"]) == ("GET", path) for one in requests)
+
+    before = looks()
+    assert faulty.ssh("web.default@b", "kill -TERM $$").returncode == 143
+    assert looks() - before <= 4  # when it was found, before the start, after it, and at the end
 
 
 def test_a_silent_command_is_not_asked_after(faulty: Faulty) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.limits import HURRIED
+from support.limits import HURRIED, PATIENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,4 +18,11 @@ if TYPE_CHECKING:
 def hurried_bastion(start: Starter) -> Iterator[Bastion]:
     """A bastion that waits a few seconds for a login."""
     with start(settings=HURRIED) as bastion:
+        yield bastion
+
+
+@pytest.fixture
+def patient_bastion(start: Starter) -> Iterator[Bastion]:
+    """A bastion that waits for a login as long as it does for people: nobody is dropped while a test fills it."""
+    with start(settings=PATIENT) as bastion:
         yield bastion

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from bastion.model import AuditEvent, Outcome
+from bastion.model import Outcome
+from bastion.records import AuditEvent
 from bastion.refusals import EACH_MINUTE, MAX_SOURCES, Refusals
 from support.events import Events
 from support.records import START, SettableClock, counted_ids

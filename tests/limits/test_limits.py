@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 
 async def test_a_hundred_are_logging_in_and_the_next_is_closed_before_anything_is_done_for_it(
-    hurried_bastion: Bastion,
+    patient_bastion: Bastion,
 ) -> None:
-    bastion, address = hurried_bastion, own_address(hurried_bastion)
+    bastion, address = patient_bastion, own_address(patient_bastion)
     with crowded(bastion):
         status, _, said = await ssh(bastion, address, "-v", "-o", "LogLevel=DEBUG1", "web.default@b", "true")
         assert status == 255

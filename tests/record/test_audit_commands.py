@@ -226,7 +226,7 @@ def test_show_says_it_all_on_one_page_and_verifies_the_chain(url: str) -> None:
 
 
 def test_what_passed_in_a_session_that_was_cut_off_is_not_known(url: str) -> None:
-    asyncio.run(start_again(url))
+    asyncio.run(start_again(url, SettableClock()))
     [cut_off] = rows(url, "sessions", "--person", "bob")
     [shown] = rows(url, "show", "aaaa2222")
 
@@ -235,9 +235,29 @@ def test_what_passed_in_a_session_that_was_cut_off_is_not_known(url: str) -> Non
     assert re.search("^Bytes +not known$", bastion(url, "audit", "show", "aaaa2222").stdout, re.MULTILINE)
 
 
-async def start_again(url: str) -> None:
-    async with open_store(url, name="bastion-0", clock=SettableClock(), new_id=counted_ids("next")) as store:
-        assert len(await store.writer.begin()) == 1
+def test_when_a_session_that_was_cut_off_ended_is_not_known_but_between_when(url: str) -> None:
+    next_start = START + timedelta(hours=8)
+    asyncio.run(start_again(url, SettableClock(next_start)))
+    [cut_off] = rows(url, "sessions", "--person", "bob")
+    [shown] = rows(url, "show", "aaaa2222")
+    [closed] = rows(url, "sessions", "--person", "alice", "--limit", "1")
+
+    for said in (cut_off, shown):
+        assert (said["started_at"] <= said["ended_after"], said["ended_at"]) == (True, None)
+        assert said["ended_before"] == "2026-03-01T20:00:00.123456Z"
+    assert [event["type"] for event in shown["events"]] == ["session.incomplete"]
+    assert (closed["ended_after"], closed["ended_before"], closed["ended_at"] is None) == (None, None, False)
+    page = bastion(url, "audit", "show", "aaaa2222").stdout
+    for words in (
+        "^Ended +at a time that is not known: after .* UTC, .* and before 2026-03-01 20:00:00 UTC",
+        "^  2026-03-01 20:00:00  session.incomplete, failed: bastion ended without closing",
+    ):
+        assert re.search(words, page, re.MULTILINE)
+
+
+async def start_again(url: str, clock: SettableClock) -> None:
+    async with open_store(url, name="bastion-0", clock=clock, new_id=counted_ids("next")) as store:
+        assert len((await store.writer.begin()).closed) == 1
 
 
 def test_show_says_where_a_chain_is_broken_and_fails_after_its_page(url: str) -> None:

@@ -16,7 +16,15 @@ from bastion.wire.transcript import Kind, frames_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bastion.model import AuditEvent, Chunk, CommandEnd, CommandRecord, ConnectionRecord, SessionEnd, SessionRecord
+    from bastion.records import (
+        AuditEvent,
+        Chunk,
+        CommandEnd,
+        CommandRecord,
+        ConnectionRecord,
+        SessionEnd,
+        SessionRecord,
+    )
     from bastion.wire.transcript import Frame
 
 BLOCK = 32 * 1024

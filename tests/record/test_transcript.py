@@ -10,7 +10,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bastion.model import Chunk, WindowSize
+from bastion.model import WindowSize
+from bastion.records import Chunk
 from bastion.wire.transcript import (
     MAX_RAW,
     Frame,

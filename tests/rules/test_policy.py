@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from bastion import policyfile
 from bastion.model import Action, Allow, Deny, Person, RecordRules, Target
-from bastion.policy import DEFAULT_DENY, Binding, Policy, Role, Rule, decide, matches, may_enter, roles_of
+from bastion.podfacts import pod_facts, target_of
+from bastion.policy import DEFAULT_DENY, Binding, Policy, Role, Rule, decide, matches, may_enter, may_know, roles_of
+from support import podobjects
 
 if TYPE_CHECKING:
     import random
@@ -167,17 +169,18 @@ def test_only_star_and_question_mark_are_special_in_a_glob(glob: str, text: str,
 NAMES = st.sampled_from(["shop", "shop-eu", "prod"])
 GLOBS = st.sampled_from(["*", "shop", "shop*", "prod", "?rod"])
 LABELS = st.dictionaries(st.sampled_from(["team", "app"]), st.sampled_from(["a", "b"]), max_size=2)
-CONTAINERS = st.sampled_from([("*",), ("app",), ("*", "!app")])
+CONTAINERS = st.sampled_from([("*",), ("app",), ("*", "!app"), ("dbg", "app")])
 ACTIONS = st.sampled_from(Action)
 PERSONS = st.builds(Person, subject=st.sampled_from(["p", "q"]), groups=st.frozensets(st.sampled_from(["g", "h"])))
-TARGETS = st.builds(
+CONTAINER = {"namespace": NAMES, "pod": st.just("pod"), "pod_uid": st.just("uid"), "labels": LABELS}
+ADDED = st.builds(
     Target,
-    namespace=NAMES,
-    pod=st.just("pod"),
-    pod_uid=st.just("uid"),
-    container=st.sampled_from(["app", "side"]),
-    labels=LABELS,
+    **CONTAINER,
+    container=st.sampled_from(["dbg", "bastion-debug-0123abcd-1"]),
+    ephemeral=st.just(value=True),
+    beside=st.sampled_from(["", "app", "side"]),
 )
+TARGETS = st.builds(Target, **CONTAINER, container=st.sampled_from(["app", "side"])) | ADDED
 
 
 @st.composite
@@ -197,9 +200,16 @@ def policies(draw: st.DrawFn) -> Policy:
             )
             for kind, most in (("allow", 3), ("deny", 1))
         }
-        record = RecordRules(input=draw(st.booleans()))
-        groups = (f"bastion:{name}",)
-        roles.append(Role(name=name, kubernetes_groups=groups, allow=rules["allow"], deny=rules["deny"], record=record))
+        roles.append(
+            Role(
+                name=name,
+                kubernetes_groups=(f"bastion:{name}",),
+                allow=rules["allow"],
+                deny=rules["deny"],
+                record=RecordRules(input=draw(st.booleans())),
+                lingering=draw(st.booleans()),
+            )
+        )
     subjects = st.frozensets(st.sampled_from(["person:p", "person:q", "group:g", "group:h"]), min_size=1)
     bindings = tuple(Binding(role=role.name, subjects=draw(subjects)) for role in roles)
     return Policy(roles=tuple(roles), bindings=bindings, digest="")
@@ -216,7 +226,7 @@ def test_without_a_rule_that_allows_it_there_is_no_access(
     if isinstance(decision, Allow):
         role = next(role for role in roles_of(person, policy) if role.name == decision.role)
         rule = next(rule for rule in role.allow if rule.name == decision.rule)
-        assert rule.covers_target(target, action)
+        assert any(rule.covers_target(target, one) for one in (action, Action.DEBUG))
         assert decision.kubernetes_groups == role.kubernetes_groups
 
 
@@ -314,9 +324,10 @@ def test_a_pod_in_its_nodes_own_network_is_reached_by_rules_that_say_so(who: str
     assert isinstance(decide(Person(subject=who), pod("shop"), Action.SHELL, GUARDED), Allow)
 
 
-def test_a_debug_container_is_entered_by_the_right_that_made_it_alone() -> None:
-    rules = policyfile.parse(
-        b"""
+# --- containers that were added to a pod as it ran ---------------------------------------------
+
+ADDING = policyfile.parse(
+    b"""
 roles:
   shells:
     allow:
@@ -324,16 +335,134 @@ roles:
   debuggers:
     allow:
       - {namespaces: [shop], actions: [debug]}
-    debug: {images: ["busybox:1.36"]}
+    debug: {images: ["busybox:1.36"], user: 65532}
+  outside:
+    kubernetes: {groups: ["bastion:outside"]}
+    allow:
+      - {namespaces: [shop], containers: ["*", "!vault"], actions: [shell, exec, debug, logs]}
+    session: {lingering: true}
+  tools:
+    allow:
+      - {namespaces: [shop], containers: ["*", tools], actions: [shell]}
+  tool-like:
+    allow:
+      - {namespaces: [shop], containers: ["tool*"], actions: [shell]}
+  vault-keeper:
+    allow:
+      - {namespaces: [shop], containers: [vault, tools], actions: [shell, debug]}
+    record: {input: true}
+  no-shells:
+    deny:
+      - {namespaces: [shop], containers: [vault], actions: [shell]}
 bindings:
-  - {role: shells, subjects: ["person:sam"]}
-  - {role: debuggers, subjects: ["person:dora"]}
+  - {role: shells, subjects: ["person:sam", "person:noa"]}
+  - {role: debuggers, subjects: ["person:dora", "person:noa"]}
+  - {role: outside, subjects: ["person:bob", "person:kay"]}
+  - {role: tools, subjects: ["person:tom"]}
+  - {role: tool-like, subjects: ["person:tim"]}
+  - {role: vault-keeper, subjects: ["person:kay", "person:vic"]}
+  - {role: no-shells, subjects: ["person:noa"]}
 """,
-        "policy.yaml",
-    )
-    beside = pod("shop", "bastion-debug-1")
+    "policy.yaml",
+)
+OURS = "bastion-debug-0123abcd-1"
 
-    for action in (Action.SHELL, Action.EXEC):
-        assert isinstance(decide(Person(subject="sam"), beside, action, rules), Deny)
-        assert isinstance(decide(Person(subject="dora"), beside, action, rules), Allow)
-    assert isinstance(decide(Person(subject="sam"), beside, Action.LOGS, rules), Allow)
+
+def added(name: str, beside: str = "app") -> Target:
+    """An ephemeral container, as it is found in a pod."""
+    made = podobjects.pod("api-0", containers={"app": {}, "vault": {}}, ephemeral={name: {}})
+    made["spec"]["ephemeralContainers"][0].update({"targetContainerName": beside} if beside else {})
+    return target_of(pod_facts(made), name)
+
+
+@pytest.mark.parametrize("action", [Action.SHELL, Action.EXEC])
+def test_a_debug_container_is_entered_by_the_right_that_made_it_alone(action: Action) -> None:
+    assert isinstance(decide(Person(subject="sam"), added(OURS), action, ADDING), Deny)
+    assert isinstance(decide(Person(subject="sam"), added(OURS), Action.LOGS, ADDING), Allow)
+    assert isinstance(decide(Person(subject="dora"), added(OURS), action, ADDING), Allow)
+    assert may_enter(Person(subject="dora"), "shop", action, ADDING) is None
+
+
+@pytest.mark.parametrize(
+    ("who", "where", "by"),
+    [
+        # whoever may not be in a container is not led to its processes by what stands beside it
+        ("bob", added(OURS), "outside/allow[0]"),
+        ("bob", added(OURS, "vault"), DEFAULT_DENY),
+        ("bob", added("debugger-x7z", "vault"), DEFAULT_DENY),
+        ("kay", added(OURS, "vault"), "outside/allow[0]"),
+        ("vic", added(OURS, "vault"), DEFAULT_DENY),  # the keeper may enter the vault, but not what is called otherwise
+        ("vic", added("tools", "vault"), "vault-keeper/allow[0]"),
+        ("tom", added("tools", "vault"), "tools/allow[0]"),
+        ("tim", added("tools"), DEFAULT_DENY),
+        ("noa", added(OURS), "debuggers/allow[0]"),
+        ("noa", added(OURS, "vault"), "no-shells/deny[0]"),
+        # an ephemeral container that is not the bastion's has to be named
+        ("sam", added("debugger-x7z"), DEFAULT_DENY),
+        ("tom", added("debugger-x7z"), DEFAULT_DENY),
+        ("tom", added("tools"), "tools/allow[0]"),
+        # so has one that stands beside none, whatever it is called
+        ("tom", added("tools", ""), "tools/allow[0]"),
+        ("dora", added(OURS, ""), DEFAULT_DENY),
+    ],
+)
+def test_what_was_added_to_a_pod_as_it_ran_is_reached_by(who: str, where: Target, by: str) -> None:
+    decision = decide(Person(subject=who), where, Action.SHELL, ADDING)
+
+    assert decision.rule == by
+    assert isinstance(decision, Allow) == ("/allow[" in by)
+
+
+@pytest.mark.parametrize("where", [Target(namespace="shop", pod="api-0", pod_uid="u", container="app"), added(OURS)])
+def test_who_may_debug_is_told_of_what_and_as_whom(where: Target) -> None:
+    assert decide(Person(subject="dora"), where, Action.DEBUG, ADDING) == Allow(
+        role="debuggers",
+        rule="debuggers/allow[0]",
+        kubernetes_groups=(),
+        debug_images=("busybox:1.36",),
+        debug_user=65532,
+    )
+
+
+def test_a_denial_names_the_container_beside_if_that_is_why() -> None:
+    denied = decide(Person(subject="bob"), added(OURS, "vault"), Action.SHELL, ADDING)
+
+    assert isinstance(denied, Deny)
+    assert denied.reason.startswith("none of your roles allows debug in container vault of pod api-0 in namespace shop")
+
+
+def test_a_denial_in_a_debug_container_names_no_right_that_does_not_lead_into_it() -> None:
+    denied = decide(Person(subject="sam"), added(OURS), Action.SHELL, ADDING)
+
+    assert isinstance(denied, Deny)
+    assert denied.reason.endswith("in namespace shop; what they allow there: logs")
+
+
+def test_what_nobody_named_is_not_even_known() -> None:
+    assert not may_know(Person(subject="sam"), added("debugger-x7z"), ADDING)
+    assert not may_know(Person(subject="bob"), added(OURS, "vault"), ADDING)
+    assert may_know(Person(subject="tom"), added("tools"), ADDING)
+
+
+def test_the_stricter_of_two_containers_says_what_is_recorded_and_what_may_linger() -> None:
+    outside = Allow(role="outside", rule="outside/allow[0]", kubernetes_groups=("bastion:outside",), lingering=True)
+
+    assert decide(Person(subject="bob"), added(OURS, "app"), Action.SHELL, ADDING) == outside
+    beside_vault = decide(Person(subject="kay"), added(OURS, "vault"), Action.SHELL, ADDING)
+    assert beside_vault == replace(outside, record=RecordRules(input=True), lingering=False)
+
+
+@given(PERSONS, ADDED, ACTIONS, policies())
+def test_what_stands_beside_a_container_gives_nothing_that_the_container_does_not(
+    person: Person, target: Target, action: Action, policy: Policy
+) -> None:
+    decision = decide(person, target, action, policy)
+    if not isinstance(decision, Allow) or not target.beside:
+        return
+    is_entered = target.container.startswith("bastion-debug-") and action in {Action.SHELL, Action.EXEC}
+    neighbour = replace(target, container=target.beside, ephemeral=False, beside="")
+    there = decide(person, neighbour, Action.DEBUG if is_entered else action, policy)
+
+    assert isinstance(there, Allow)
+    assert decision.record.input >= there.record.input
+    assert decision.lingering <= there.lingering

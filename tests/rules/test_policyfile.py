@@ -38,7 +38,15 @@ def test_what_a_role_says_of_sessions_and_of_debug_containers_is_read() -> None:
     more = b'    session: {lingering: true}\n    debug: {images: ["busybox:1.36", "tools@sha256:ab"]}\n'
     role = policyfile.parse(FILE.replace(b"    record:", more + b"    record:"), "policy.yaml").roles[0]
 
-    assert (role.lingering, role.debug_images) == (True, ("busybox:1.36", "tools@sha256:ab"))
+    assert (role.lingering, role.debug_images, role.debug_user) == (True, ("busybox:1.36", "tools@sha256:ab"), None)
+
+
+@pytest.mark.parametrize("number", [0, 65532, 2147483647])
+def test_the_user_of_a_role_s_debug_containers_is_read(number: int) -> None:
+    more = f"    debug: {{images: [a], user: {number}}}\n".encode()
+    role = policyfile.parse(FILE.replace(b"    record:", more + b"    record:"), "policy.yaml").roles[0]
+
+    assert (role.debug_images, role.debug_user) == (("a",), number)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +56,18 @@ def test_what_a_role_says_of_sessions_and_of_debug_containers_is_read() -> None:
         (b"    debug: {images: []}\n", "must be a list with at least one entry"),
         (b"    debug: {images: ['a b']}\n", "must be the name of an image"),
         (b"    debug: {}\n", "needs images with at least one image"),
+        (b"    debug: {user: 65532}\n", "needs images with at least one image"),
+        (b"    debug: {images: [a], usr: 65532}\n", "did you mean 'user'?"),
+        *(
+            (b"    debug: {images: [a], user: %b}\n" % written, "must be a number from 0 to 2147483647")
+            for written in (b"-1", b"2147483648", b"65_532", b"0x10", b"010", b"+5", b"1:30", b"1.5", b"1e3", b"true")
+        ),
+        *(
+            (b"    debug: {images: [a], user: %b}\n" % written, "must be a number from 0 to 2147483647")
+            for written in (b"nobody", b"'65532'", "\u0661".encode(), b"9" * 5000)  # a name, a text, an Arabic one
+        ),
+        (b"    debug: {images: [a], user: }\n", "roles.dev.debug.user must have a value"),
+        (b"    debug: {images: [a], user: [5]}\n", "roles.dev.debug.user must have a value"),
         (b"    deny:\n", "stands here a second time"),
     ],
 )

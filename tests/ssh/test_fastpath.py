@@ -12,7 +12,7 @@ import asyncssh
 import pytest
 
 from bastion.ssh import overrides
-from bastion.ssh.overrides import fastpath
+from bastion.ssh.overrides import connections, fastpath
 from support.waiting import eventually
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class Door(asyncssh.SSHServer):
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self.conn = conn
-        overrides.hold_when_full(conn)
-        overrides.hasten(conn)
+        connections.hold_when_full(conn)
+        fastpath.hasten(conn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = exc

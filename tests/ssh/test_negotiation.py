@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import asyncssh
 import pytest
 
-from bastion.ssh import overrides
+from bastion.ssh.overrides import negotiation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -29,8 +29,8 @@ class Door(asyncssh.SSHServer):
     """Lets everybody in."""
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        overrides.suit_dropbear(conn)
-        overrides.prefer_gcm(conn)
+        negotiation.suit_dropbear(conn)
+        negotiation.prefer_gcm(conn)
 
     def begin_auth(self, username: str) -> bool:
         del username

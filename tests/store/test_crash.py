@@ -98,7 +98,7 @@ def test_what_was_forwarded_is_kept_but_for_the_bound_and_the_next_start_says_so
 async def _check(url: str, heard: dict[str, Heard]) -> None:
     for name, one in heard.items():
         async with open_store(url, name=name, clock=SettableClock(), new_id=counted_ids(name)) as store:
-            closed = len(await store.writer.begin())
+            closed = len((await store.writer.begin()).closed)
             kept = [
                 view.record.id
                 for view in await store.reader.sessions(Filter(), limit=len(heard) * crashing_writer.SESSIONS)

@@ -15,8 +15,9 @@ from sqlalchemy.exc import DBAPIError
 
 from bastion.errors import BastionError, Code
 from bastion.integrity import Verifier
-from bastion.model import Chunk, Credential, Person
-from bastion.store import open_store
+from bastion.model import Action, Credential, Outcome, Person
+from bastion.records import Chunk
+from bastion.store import open_store, orphans
 from bastion.store.orphans import REASON
 from bastion.store.views import Filter
 from bastion.store.writer import QUEUE_BYTES
@@ -347,8 +348,8 @@ async def test_the_next_start_closes_what_was_left_open(database_url: str) -> No
         events = [each.record for each in await second.reader.events(EVERYTHING, limit=50)]
         verdict = await verdict_of_session(second, "open")
 
-    assert strangers == []
-    assert [[session.id for session in each] for each in closed] == [["open"], []]
+    assert (strangers.closed, strangers.left) == ((), ())
+    assert [[session.id for session in each.closed] for each in closed] == [["open"], []]
     assert view.end is not None
     assert (view.end.complete, view.end.status, view.end.reason) == (False, 255, REASON)
     assert commands["running"] is not None
@@ -369,7 +370,7 @@ async def test_a_session_that_was_cut_off_ends_with_the_last_that_is_known_of_it
             await first.writer.append([records.chunk("spoke", seq, [records.output(at_us, b"x")])])
     next_day = SettableClock(START + timedelta(days=1))
     async with open_store(database_url, name="bastion-0", clock=next_day, new_id=counted_ids("two")) as second:
-        assert len(await second.writer.begin()) == 2
+        assert len((await second.writer.begin()).closed) == 2
         sessions = {each.record.id: each.end for each in await second.reader.sessions(EVERYTHING, limit=10)}
         commands = {each.record.session: each.end for each in await second.reader.commands(EVERYTHING, limit=10)}
         events = [each.record for each in await second.reader.events(EVERYTHING, limit=50)]
@@ -378,6 +379,48 @@ async def test_a_session_that_was_cut_off_ends_with_the_last_that_is_known_of_it
     assert {id_: end and end.ended_at for id_, end in sessions.items()} == last_known
     assert {id_: end and end.ended_at for id_, end in commands.items()} == last_known
     assert {event.at for event in events if event.type == "session.incomplete"} == {next_day.at}
+
+
+async def test_the_next_start_is_told_of_sessions_whose_processes_may_still_be_there(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "MOST_ENDED", 5)
+    async with opened(database_url, ids="one") as first, opened(database_url, ids="two", name="another") as stranger:
+        await first.writer.begin()
+        await first.writer.open_connection(records.connection())
+        ended = {"forgotten": 1, "hung-up": 2, "in-vain": 3, "settled": 4, "plain": 5, "read": 6}
+        for number, id_ in enumerate((*ended, "open", "open-log")):
+            action = Action.LOGS if id_ in {"read", "open-log"} else Action.EXEC
+            started = dataclasses.replace(records.session(id_), action=action)
+            await first.writer.start_session(started, records.command(f"command-{number}", id_))
+        for id_, after_s in ended.items():
+            outcome = Outcome.HUNG_UP if id_ == "hung-up" else Outcome.EXITED
+            at = START + timedelta(seconds=after_s)
+            end = dataclasses.replace(records.session_end(id_), outcome=outcome, ended_at=at)
+            await first.writer.end_session(end, None)
+        await stranger.writer.start_session(records.session("strange"), None)
+        await stranger.writer.end_session(records.session_end("strange"), None)
+        for number, (id_, kind) in enumerate(
+            [("in-vain", "not_reaped"), ("settled", "not_reaped"), ("settled", "reaped"), ("plain", "debug")]
+        ):
+            told = dataclasses.replace(records.event(f"told-{number}", f"session.{kind}"), session=id_)
+            await first.writer.event(told)
+    async with opened(database_url, ids="three") as second:
+        earlier = await second.writer.begin()
+        again = await second.writer.begin()
+
+    said = [(one.session.id, one.outcome, one.was_open, one.is_told) for one in earlier.left]
+    assert said == [
+        ("open", Outcome.BROKEN, True, False),
+        ("plain", Outcome.EXITED, False, False),
+        ("in-vain", Outcome.EXITED, False, True),
+        ("hung-up", Outcome.HUNG_UP, False, False),
+        ("forgotten", Outcome.EXITED, False, False),
+    ]
+    assert [one.ended_at - START for one in earlier.left] == [timedelta(seconds=after_s) for after_s in (0, 5, 3, 2, 1)]
+    assert {one.id for one in earlier.closed} == {"open", "open-log"}
+    # The open one has its end now, which is older than those of the newest five, and beyond them nothing is looked at.
+    assert [one.session.id for one in again.left] == ["plain", "in-vain", "hung-up", "forgotten"]
 
 
 async def test_two_living_writers_of_one_name_are_refused_and_harm_nothing(database_url: str) -> None:

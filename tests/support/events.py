@@ -10,7 +10,15 @@ from bastion.errors import BastionError, Code
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bastion.model import AuditEvent, Chunk, CommandEnd, CommandRecord, ConnectionRecord, SessionEnd, SessionRecord
+    from bastion.records import (
+        AuditEvent,
+        Chunk,
+        CommandEnd,
+        CommandRecord,
+        ConnectionRecord,
+        SessionEnd,
+        SessionRecord,
+    )
 
 
 class Events:

@@ -35,7 +35,7 @@ from support.trips import BIN, Bastion, started, wait_until
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from bastion.model import AuditEvent, SessionEnd
+    from bastion.records import AuditEvent, SessionEnd
     from bastion.store.reader import Reader
     from support.faultproxy import FaultProxy, Upstream
 
@@ -149,10 +149,12 @@ class Faulty:
     @contextmanager
     def master(self) -> Iterator[None]:
         """A connection that is there before something fails; every ssh shares it meanwhile."""
-        with started(self.argv("-M", "-N", "web.default@b")):
-            wait_until(self._master.exists)
-            yield
-        self._master.unlink(missing_ok=True)  # a client that is killed leaves it
+        try:
+            with started(self.argv("-M", "-N", "web.default@b")):
+                wait_until(self._master.exists)
+                yield
+        finally:
+            self._master.unlink(missing_ok=True)  # a client that is killed leaves it
 
     @property
     def _master(self) -> Path:

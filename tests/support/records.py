@@ -6,27 +6,14 @@ import itertools
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bastion.model import (
-    Action,
-    AuditEvent,
-    CommandEnd,
-    CommandRecord,
-    ConnectionRecord,
-    Credential,
-    Outcome,
-    Pty,
-    SessionEnd,
-    SessionRecord,
-    Source,
-    Target,
-    WindowSize,
-)
+from bastion.model import Action, Credential, Outcome, Pty, Source, Target, WindowSize
+from bastion.records import AuditEvent, CommandEnd, CommandRecord, ConnectionRecord, SessionEnd, SessionRecord
 from bastion.wire.transcript import Frame, Kind, encode_frame, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bastion.model import Chunk
+    from bastion.records import Chunk
 
 START = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 KEY = Credential(kind="key", id="SHA256:abc")

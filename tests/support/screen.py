@@ -10,13 +10,14 @@ from bastion.console import tables
 if TYPE_CHECKING:
     from bastion.model import WindowSize
 
-_TOKEN = re.compile(r"\x1b\[(\d*)([AHJm])|([\r\n\b])|([^\x00-\x1f\x7f])")
+_TOKEN = re.compile(r"\x1b\[(\d*)([AHJm])|([\r\n\b])|([^\x00-\x1f\x7f])|\x1b\[\?2004([hl])")
 
 
 class Screen:
     """Takes what a program writes. It wraps long lines and scrolls, as terminals do; it knows nothing else.
 
     strange: what it does not know. scrolled: how many lines went out at its top.
+    marks_pastes: it was asked to mark what is pasted.
     """
 
     def __init__(self, size: WindowSize, *, row: int = 0) -> None:
@@ -25,6 +26,7 @@ class Screen:
         self.cells = [[" "] * size.cols for _ in range(size.rows)]
         self.strange: list[str] = []
         self.scrolled = 0
+        self.marks_pastes = False
 
     @property
     def lines(self) -> list[str]:
@@ -49,6 +51,8 @@ class Screen:
             self._put(found[4])
         elif found[3]:
             self._control(found[3])
+        elif found[5]:
+            self.marks_pastes = found[5] == "h"
         elif final == "A":
             self.row = max(0, self.row - int(number or 1))
         elif final == "H":

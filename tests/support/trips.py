@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bastion.identity import keys
-from bastion.model import AuditEvent, Outcome
+from bastion.model import Outcome
+from bastion.records import AuditEvent
 from bastion.store import open_store
 from bastion.system import SystemClock, new_id
 from support.grounds import Embedded

@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from bastion.model import WindowSize
 from support.grounds import IMAGE
 from support.terminal import Terminal
-from support.trips import wait_until
+from support.trips import POLICY, wait_until
 
 if TYPE_CHECKING:
-    from support.trips import Bastion
+    from pathlib import Path
+
+    from support.trips import Bastion, Starter
 
 
 SIZE = WindowSize(cols=132, rows=24)
+DISTROLESS = "/api/v1/namespaces/default/pods/distroless"
 
 
 def ephemeral(bastion: Bastion) -> list[dict[str, Any]]:
-    pod = bastion.kubernetes("GET", "/api/v1/namespaces/default/pods/distroless")
+    pod = bastion.kubernetes("GET", DISTROLESS)
     return list(pod["spec"].get("ephemeralContainers") or [])
 
 
@@ -57,6 +62,28 @@ def test_what_is_left_in_the_debug_container_ends_with_the_session(bastion: Bast
         terminal.wait()
 
     wait_until(lambda: not bastion.running("98765"))
+
+
+@pytest.mark.parametrize("bastion", ["sqlite"], indirect=True, scope="session")
+def test_it_runs_as_the_user_of_the_role_where_the_cluster_does_not_say_whom_the_other_runs_as(
+    bastion: Bastion, start: Starter, tmp_path: Path
+) -> None:
+    policy = tmp_path / "policy.yaml"
+    images = f'images: ["{IMAGE}"]'
+    assert images in POLICY
+    policy.write_text(bastion.ground.policy(POLICY.replace(images, f"{images}, user: 65532")))
+    with start(settings={"BASTION_POLICY_FILE": str(policy)}) as own:
+        before = ephemeral(own)
+        with shell(own) as terminal:
+            terminal.expect("/proc/1/root")
+            terminal.type("exit 5\r")
+            assert terminal.wait() == 5
+
+        (made,) = (one for one in ephemeral(own) if one not in before)
+        status = own.kubernetes("GET", DISTROLESS)["status"]["containerStatuses"][0]
+        said = status.get("user", {}).get("linux")  # an embedded cluster does not, as before KEP-3619
+        known = {"runAsUser": said["uid"], "runAsGroup": said["gid"]} if said else {"runAsUser": 65532}
+        assert made["securityContext"] == known
 
 
 def test_a_role_without_debug_is_told_who_could_allow_it(bastion: Bastion) -> None:

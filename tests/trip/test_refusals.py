@@ -27,7 +27,7 @@ def refusal(bastion: Bastion, **expected: str) -> dict[str, Any]:
     [
         ("nope.default", "there is no pod or workload nope in namespace default", 253),
         ("deploy_nope.shop", "there is no deploy/nope in namespace shop", 253),
-        ("multi.default+nope", "multi has no container nope; it has sidecar, app", 253),
+        ("multi.default+nope", "multi has no container nope, or your roles do not reach it; it has sidecar, app", 253),
         ("Web.default", "small letters", 253),
         ("web", "NAME.NAMESPACE", 253),
         ("../../x.default", "", 253),

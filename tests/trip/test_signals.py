@@ -10,6 +10,8 @@ import pytest
 from support.sshpeer import connected
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import asyncssh
 
     from support.trips import Bastion
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
 
 async def line(process: asyncssh.SSHClientProcess[str]) -> str:
     return await asyncio.wait_for(process.stdout.readline(), 20)
+
+
+async def stands_still(size: Callable[[], int]) -> None:
+    """Wait until what can go has gone."""
+    async with asyncio.timeout(30):
+        before = -1
+        while before != size():
+            before = size()
+            await asyncio.sleep(0.5)
 
 
 COUNTING = """trap 'echo got {0}' {0}; trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.1; done"""
@@ -57,6 +68,17 @@ async def test_what_a_terminal_has_no_key_for_arrives_too(bastion: Bastion) -> N
                 pass  # the shell tells of its sleep first, which got it too
             process.send_signal("TERM")
             assert (await process.wait(timeout=20)).exit_status == 7
+
+
+@pytest.mark.parametrize("size", [1_000, 8_000_000])
+async def test_a_signal_does_not_wait_for_input_that_the_process_does_not_read(bastion: Bastion, size: int) -> None:
+    async with connected(bastion) as connection:
+        process = await connection.create_process("echo ready; exec sleep 1000", encoding=None)
+        assert await asyncio.wait_for(process.stdout.readline(), 20) == b"ready\n"
+        process.stdin.write(bytes(size))
+        await stands_still(process.channel.get_write_buffer_size)
+        process.send_signal("TERM")
+        assert (await process.wait(timeout=30)).exit_status == 143
 
 
 @pytest.mark.parametrize(("name", "said"), [("FOO", "signal FOO is not known here"), ("KILL;id", "is not known here")])

@@ -27,15 +27,22 @@ NARROW = """\
     kubernetes: {groups: ["bastion:engineer"]}
     allow:
       - {namespaces: [shop], actions: [exec, logs], pods: {matchLabels: {team: ours}}}
+  named:
+    kubernetes: {groups: ["bastion:engineer"]}
+    allow:
+      - {namespaces: [shop], containers: [dbg], actions: [exec]}
 """
 
 
 @pytest.fixture(scope="module")
 def targets(start: Starter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bastion]:
-    """A bastion with a cluster of its own, for what is made and broken here; ines reaches pods of one team in shop."""
+    """A bastion with a cluster of its own, for what is made and broken here.
+
+    In shop, ines reaches pods of one team, and alice what was added to a pod and is called dbg.
+    """
     policy = tmp_path_factory.mktemp("narrow") / "policy.yaml"
     roles, bindings = POLICY.split("bindings:\n")
-    bound = '  - {role: ours, subjects: ["person:ines"]}\n'
+    bound = '  - {role: ours, subjects: ["person:ines"]}\n  - {role: named, subjects: ["person:alice"]}\n'
     policy.write_text(f"{roles}{NARROW}bindings:\n{bindings}{bound}")
     with start(settings={"BASTION_POLICY_FILE": str(policy)}) as bastion:
         yield bastion
@@ -181,12 +188,16 @@ def test_init_and_ephemeral_containers_are_reached_by_name_while_they_run(target
     wait_until(lambda: "running" in str(of_pod(targets, "slow")["status"].get("initContainerStatuses")))
 
     assert led_to(targets, "slow.shop+setup") == ("slow", "setup")
-    assert "slow has no container nope; it has main, setup" in refusal(targets, "slow.shop+nope")
+    assert "slow has no container nope, or your roles do not reach it; it has main, setup" in refusal(
+        targets, "slow.shop+nope"
+    )
 
-    patch = {"spec": {"ephemeralContainers": [{**BUSYBOX, "name": "dbg", "command": ["sleep", "infinity"]}]}}
+    added = [{**BUSYBOX, "name": name, "command": ["sleep", "infinity"]} for name in ("dbg", "other")]
+    patch = {"spec": {"ephemeralContainers": added}}
     kubectl(targets, "patch", "pod", "slow", "--subresource=ephemeralcontainers", "-p", json.dumps(patch))
 
     assert led_to(targets, "slow.shop+dbg") == ("slow", "dbg")
+    assert "slow has no container other, or your roles do not reach it" in refusal(targets, "slow.shop+other")
 
 
 # --- phases ------------------------------------------------------------------
@@ -279,7 +290,9 @@ def test_nothing_is_told_of_a_pod_that_no_role_reaches_but_to_the_record(targets
         said = refusal(targets, login, person="ines")
         assert said == f"bastion: there is no pod or workload {what} in namespace shop, or your roles do not reach it\n"
     assert led_to(targets, "ours.shop+side", person="ines") == ("ours", "side")
-    assert "ours has no container x; it has main, side" in refusal(targets, "ours.shop+x", person="ines")
+    assert "ours has no container x, or your roles do not reach it; it has main, side" in refusal(
+        targets, "ours.shop+x", person="ines"
+    )
 
     events = wait_until(lambda: _refused(targets, "vault.shop", "nothing.shop"))
     assert "it is there, but no role of this person's reaches it" in events["vault.shop"]

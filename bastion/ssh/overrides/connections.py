@@ -1,4 +1,4 @@
-"""What a connection needs beyond stock asyncssh; put on each by ssh.connection, and taken back when it is gone.
+"""Limits of a connection that stock asyncssh does not have; put on each by ssh.overrides.preparing.
 
 - hold_when_full: asyncssh ignores a full socket, so a client with a big window that stops reading would be buffered
   without bound; channels have the other half.
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import asyncssh
 
-from bastion.ssh.overrides.fastpath import Receiver, Sender
 from bastion.ssh.refused import Cause, Loss
 
 if TYPE_CHECKING:
@@ -22,17 +21,6 @@ if TYPE_CHECKING:
 
     from asyncssh.packet import SSHPacket
     from asyncssh.session import DataType
-
-_PUT_ON = (
-    "pause_writing",
-    "resume_writing",
-    "data_received",
-    "bastion_sender",
-    "_send_kexinit",
-    "_finish_userauth",
-    "send_userauth_failure",
-)
-"""What `let_go` takes back."""
 
 _CAUSES = {
     "Login timeout expired": Cause.LOGIN_TIMEOUT,
@@ -71,19 +59,12 @@ def hold_when_full(connection: asyncssh.SSHServerConnection) -> None:
     held.resume_writing = resume_writing
 
 
-def hasten(connection: asyncssh.SSHServerConnection) -> None:
-    """Put the fast path on a connection; only if `differs` finds no difference."""
-    hastened = cast("Any", connection)
-    hastened.bastion_sender = Sender(connection)
-    hastened.data_received = Receiver(connection).data_received
-
-
 def bound_reading(connection: asyncssh.SSHServerConnection) -> None:
     """Read less at once from a client whose packets take long, and nothing more from one that reads no answers.
 
     Otherwise a flood of small packets, thousands in one read, would keep everybody else waiting, the record included.
     Output of pods waits in channels (`hold_when_full`) and never comes near the limit, so a client that sends and
-    receives much at once is never stopped by this. Comes last of what changes reading.
+    receives much at once is never stopped by this.
     """
     receive, loop = connection.data_received, connection._loop
 
@@ -160,12 +141,3 @@ def loss(exc: Exception | None) -> Loss:
         foreseen = exc is None or isinstance(exc, asyncssh.Error | OSError | ValueError)
         cause = Cause.OTHER if foreseen else Cause.BUG
     return Loss(cause=cause, said=str(exc or ""))
-
-
-def let_go(connection: asyncssh.SSHServerConnection) -> None:
-    """Take back what was put on a connection, so that it is freed as soon as it is gone."""
-    for name in _PUT_ON:
-        vars(connection).pop(name, None)
-    patience = vars(connection).pop("bastion_patience", None)
-    if patience is not None:
-        patience.cancel()

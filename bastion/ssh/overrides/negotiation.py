@@ -1,4 +1,4 @@
-"""Which algorithms are offered to whom, where one list for all will not do; put on each connection by ssh.connection.
+"""Which algorithms are offered to whom, where one list for all will not do; put on each by ssh.overrides.preparing.
 
 It stands on asyncssh's private parts, which ssh.overrides.sources compares with those that were read.
 """
@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 from asyncssh.packet import PacketDecodeError, SSHPacket
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
     import asyncssh
 
 PATIENCE_S = 0.1
@@ -19,8 +22,8 @@ _COOKIE = 16
 _GCM = b"-gcm@openssh.com"
 
 
-def prefer_gcm(connection: asyncssh.SSHServerConnection) -> None:
-    """Offer AES-GCM alone to a client that has it.
+def prefer_gcm(connection: asyncssh.SSHServerConnection) -> Callable[[], None]:
+    """Offer AES-GCM alone to a client that has it; what is returned gives up waiting for its offer.
 
     The client's order decides (RFC 4253 section 7.1), and OpenSSH before 10.0 puts AES-CTR first, which takes both
     sides more work. So we wait a moment for what the client offers, which it does not wait with, and answer to that.
@@ -28,6 +31,7 @@ def prefer_gcm(connection: asyncssh.SSHServerConnection) -> None:
     """
     changed, loop = cast("Any", connection), connection._loop
     send_kexinit = connection._send_kexinit
+    waiting: asyncio.TimerHandle | None = None
 
     def believe_it_is_not_sent() -> None:
         changed._kexinit_sent = False  # then asyncssh answers the client's
@@ -37,18 +41,24 @@ def prefer_gcm(connection: asyncssh.SSHServerConnection) -> None:
             send_kexinit()
             changed._kexinit_sent = True
 
+    def stop_waiting() -> None:
+        if waiting is not None:
+            waiting.cancel()
+
     def send_chosen_kexinit() -> None:
+        nonlocal waiting
         if not connection._client_kexinit:
             loop.call_soon(believe_it_is_not_sent)
-            changed.bastion_patience = loop.call_later(PATIENCE_S, send_late)
+            waiting = loop.call_later(PATIENCE_S, send_late)
             return
+        stop_waiting()
         if not connection._session_id:
-            changed.bastion_patience.cancel()
             shared = [name for name in connection._enc_algs if name.endswith(_GCM) and _has(connection, name)]
             changed._enc_algs = shared or connection._enc_algs
         send_kexinit()
 
     changed._send_kexinit = send_chosen_kexinit
+    return stop_waiting
 
 
 def suit_dropbear(connection: asyncssh.SSHServerConnection) -> None:
