@@ -120,7 +120,7 @@ async def running(settings: Settings) -> AsyncIterator[Listener]:
         )
         lingering = {role.name for role in policy.roles if role.lingering}
         for after_s, left in in_turn(earlier.left, clock.now()):
-            again = trips.leftovers.reap_again(left, lingering=left.session.role in lingering, after_s=after_s)
+            again = trips.leftovers.reap_again(left, lingering=left.roles <= lingering, after_s=after_s)
             tasks.start(again, f"reap-{left.session.id}")
         rooms = Rooms(
             identities=store.access,

@@ -17,6 +17,7 @@ class Code(StrEnum):
     TARGET_MISSING = "target_missing"  # no such namespace, pod, workload or container
     TARGET_AMBIGUOUS = "target_ambiguous"  # several things have that name
     TARGET_NOT_RUNNING = "target_not_running"  # found, but nothing can be started in it
+    LOCKED_OUT = "locked_out"  # the person was locked, removed or given other groups while they waited
     CLUSTER_DENIED = "cluster_denied"  # the cluster's own RBAC, or its admission, said no
     CLUSTER_UNAVAILABLE = "cluster_unavailable"  # the API server cannot be reached or failed
     NO_SHELL = "no_shell"  # the container has no shell to run

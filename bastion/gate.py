@@ -8,13 +8,13 @@ Nothing is started here, and nothing written down: session does that with what c
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from bastion import login, policy
 from bastion.errors import BastionError, Code
-from bastion.model import RESERVED_SUBJECTS, Action, Allow, ConsoleLogin, Deny, KubeIdentity
+from bastion.model import DEBUG_CONTAINERS, RESERVED_SUBJECTS, Action, Allow, ConsoleLogin, Deny, KubeIdentity
 from bastion.trip import Admitted
 
 if TYPE_CHECKING:
@@ -80,13 +80,17 @@ class Gate:
         )
 
     def debug(self, person: Person, target: Target) -> Allow:
-        """What lets a debug container, of the first of its images, stand in for the shell that a target lacks.
+        """What lets a shell in a debug container, of the first of its images, stand in for the one that a target lacks.
 
-        Raises NO_SHELL, with who could allow it.
+        target: the container without a shell, or the debug container once its name is known: it is decided as if the
+        person went there by name. Raises NO_SHELL, with who could allow it.
         """
-        decision = self._decide(person, target, Action.DEBUG)
-        if isinstance(decision, Deny) or not decision.debug_images:
-            raise BastionError(Code.NO_SHELL, _NO_SHELL)
+        there = target if target.beside else replace(target, container=DEBUG_CONTAINERS, beside=target.container)
+        decision = self._decide(person, replace(there, ephemeral=True), Action.SHELL)
+        if isinstance(decision, Deny):
+            raise BastionError(Code.NO_SHELL, _NO_SHELL, detail=f"{decision.rule}: {decision.reason}")
+        if not decision.debug_images:
+            raise BastionError(Code.NO_SHELL, _NO_SHELL, detail=f"{decision.rule}: role {decision.role} names no image")
         return decision
 
     def _decide(self, person: Person, target: Target, action: Action) -> Allow | Deny:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from bastion.metrics import Metrics
-    from bastion.model import Reaped
+    from bastion.model import Reaped, Target
     from bastion.ports import AuditLog, Clock, Pods
     from bastion.records import SessionRecord
     from bastion.store.orphans import Left
@@ -39,6 +39,16 @@ ENDED_FIRST = "the bastion ended before it had looked for what the session left;
 RETRY_END_S = 2.0
 TRIES = 15
 """How often a row is tried to be written that may be given up, each after RETRY_END_S."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sought:
+    """What a session may have left: how it ended, where it ran, and whether what was left on purpose may go on."""
+
+    session: SessionRecord
+    outcome: Outcome
+    where: Target
+    lingering: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,30 +77,32 @@ class Leftovers:
             await asyncio.sleep(RETRY_END_S)
         return None
 
-    async def reap(self, session: SessionRecord, outcome: Outcome, *, lingering: bool = False) -> None:
+    async def reap(self, session: SessionRecord, outcome: Outcome, *, where: Target, lingering: bool = False) -> None:
         """End what the session left in the pod, and say so in the record.
 
+        where: the container that its process ran in: the session's target, or a debug container beside it.
         Where it cannot be looked for, that is said, and it is looked for again when the cluster may be back.
         What is not known when this is cancelled is said to be so: the next start looks again.
         """
-        await self._reap(session, outcome, lingering=lingering, is_told=False, after_s=0.0)
+        sought = _Sought(session=session, outcome=outcome, where=where, lingering=lingering)
+        await self._reap(sought, is_told=False, after_s=0.0)
 
     async def reap_again(self, left: Left, *, lingering: bool, after_s: float) -> None:
         """The same for a session of an earlier life, after some seconds; what is told already is not told again."""
-        await self._reap(left.session, left.outcome, lingering=lingering, is_told=left.is_told, after_s=after_s)
+        sought = _Sought(session=left.session, outcome=left.outcome, where=left.where, lingering=lingering)
+        await self._reap(sought, is_told=left.is_told, after_s=after_s)
 
-    async def _reap(
-        self, session: SessionRecord, outcome: Outcome, *, lingering: bool, is_told: bool, after_s: float
-    ) -> None:
+    async def _reap(self, sought: _Sought, *, is_told: bool, after_s: float) -> None:
         """is_told: the record says that what the session left could not be looked for."""
+        session = sought.session
         try:
             for pause in (after_s, *REAP_AGAIN_S):
                 await asyncio.sleep(pause)
-                found = await self._look(session, lingering=lingering)
+                found = await self._look(sought)
                 was_told, is_told = is_told, True
                 if not isinstance(found, Exception):
-                    return await self._tell_found(session, found, lingering=lingering, was_told=was_told)
-                if _nothing_can_be_left(found, outcome):
+                    return await self._tell_found(session, found, lingering=sought.lingering, was_told=was_told)
+                if _is_no_news(found, sought.outcome):
                     return None
                 if not was_told:
                     self.metrics.not_reaped()
@@ -102,10 +114,12 @@ class Leftovers:
                 await self._tell_unknown(session)
             raise
 
-    async def _look(self, session: SessionRecord, *, lingering: bool) -> Reaped | Exception:
+    async def _look(self, sought: _Sought) -> Reaped | Exception:
         try:
             async with asyncio.timeout(REAP_WITHIN_S):
-                return await self.pods.reap(session.target, session.id, lingering=lingering)
+                return await self.pods.reap(sought.where, sought.session.id, lingering=sought.lingering)
+        except TimeoutError:
+            return BastionError(Code.STREAM_BROKEN, f"what the session left was not known after {REAP_WITHIN_S:.0f} s")
         except Exception as error:  # noqa: BLE001 - whatever it was, it is told: what is left is never passed over
             return error
 
@@ -144,8 +158,7 @@ def in_turn(left: Sequence[Left], now: datetime) -> Iterator[tuple[float, Left]]
     turns: dict[tuple[str, str], int] = {}
     for one in left:
         if one.was_open or one.ended_at >= last - SETTLED:
-            target = one.session.target
-            yield APART_S * turns.setdefault((target.pod_uid, target.container), len(turns)), one
+            yield APART_S * turns.setdefault((one.where.pod_uid, one.where.container), len(turns)), one
 
 
 def _found(reaped: Reaped, *, lingering: bool) -> str:
@@ -158,8 +171,12 @@ def _found(reaped: Reaped, *, lingering: bool) -> str:
     return said
 
 
-def _nothing_can_be_left(error: BaseException, outcome: Outcome) -> bool:
-    """Whether not having looked is no news: the pod is gone, or a program that ran without a shell ended by itself."""
+def _is_no_news(error: BaseException, outcome: Outcome) -> bool:
+    """Whether nothing is told: the pod or container is gone, or a program that ran without a shell ended by itself.
+
+    That something was found, or nothing, is never told then. A pod that was deleted by force may still run on a node
+    that is lost; mostly the node was found to be away before, and then what was told of that stands.
+    """
     code = error.code if isinstance(error, BastionError) else None
     return code in {Code.TARGET_MISSING, Code.TARGET_NOT_RUNNING} or (
         code is Code.NO_SHELL and outcome in {Outcome.EXITED, Outcome.NOT_STARTED}
@@ -168,6 +185,4 @@ def _nothing_can_be_left(error: BaseException, outcome: Outcome) -> bool:
 
 def _may_pass(error: Exception) -> bool:
     """Whether it was the way to the pod that failed, which may be there again."""
-    return isinstance(error, TimeoutError) or (
-        isinstance(error, BastionError) and error.code in {Code.CLUSTER_UNAVAILABLE, Code.STREAM_BROKEN}
-    )
+    return isinstance(error, BastionError) and error.code in {Code.CLUSTER_UNAVAILABLE, Code.STREAM_BROKEN}

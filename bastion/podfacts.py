@@ -6,6 +6,7 @@ holds ten thousand of these. Field names follow the API (core/v1 Pod).
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bastion.model import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     Object = Mapping[str, Any]
     """What the API serves, as its JSON."""
@@ -119,12 +120,25 @@ class PodFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """The pods that a workload makes, as far as a policy can tell them apart: its spec.template.
+
+    containers: by name, init containers among them. host_network: as of a pod.
+    """
+
+    labels: Mapping[str, str]
+    containers: tuple[str, ...]
+    host_network: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadFacts:
     """A Deployment, StatefulSet, DaemonSet, Job or ReplicaSet: enough to go from its name to its pods.
 
     kind: as logins say it: "deploy", "sts", "ds", "job", and "rs", which no login says.
     replicas: how many pods are wanted; None for kinds that do not say.
     revision: of a ReplicaSet, its Deployment's count of roll-outs; a roll-back makes an older one the newest. Else 0.
+    template: None if it has none that can be read, and for a ReplicaSet, which nobody names.
     """
 
     kind: str
@@ -135,6 +149,7 @@ class WorkloadFacts:
     owner: Owner | None = None
     replicas: int | None = None
     revision: int = 0
+    template: Template | None = None
 
 
 def pod_facts(pod: Object) -> PodFacts:
@@ -146,7 +161,7 @@ def pod_facts(pod: Object) -> PodFacts:
         uid=str(metadata["uid"]),
         created=str(metadata.get("creationTimestamp") or ""),
         version=str(metadata.get("resourceVersion") or ""),
-        labels={_shared(key): _shared(value) for key, value in (metadata.get("labels") or {}).items()},
+        labels=_labels(metadata),
         node=_shared(spec.get("nodeName") or ""),
         owner=_owner(metadata),
         phase=_shared(status.get("phase") or ""),
@@ -181,6 +196,39 @@ def target_of(pod: PodFacts, container: str) -> Target:
     )
 
 
+def targets_of(workload: WorkloadFacts) -> Iterator[Target]:
+    """The containers of a pod as a workload would make it, as targets that no pod has; none without a template.
+
+    A pod may get more labels and containers than these as it is made.
+    """
+    template = workload.template
+    if template is None:
+        return
+    for container in template.containers:
+        yield Target(
+            namespace=workload.namespace,
+            pod="",
+            pod_uid="",
+            container=container,
+            labels=template.labels,
+            host_network=template.host_network,
+        )
+
+
+def names_any(text: str, containers: Iterable[str]) -> bool:
+    """Whether a text holds the name of one of some containers as a word, whatever else the word may mean there."""
+    return any(re.search(rf"(?<![a-z0-9-]){re.escape(name)}(?![a-z0-9-])", text) for name in containers)
+
+
+def without_naming(text: str, containers: Collection[str]) -> str:
+    """What is left of a message of the cluster's without the sentences that name one of some containers.
+
+    A kubelet says of an evicted pod, in a sentence each, how much the containers used.
+    """
+    sentences = re.split(r"(?<=\.)\s+", text.strip())
+    return " ".join(sentence for sentence in sentences if not names_any(sentence, containers))
+
+
 def workload_facts(kind: str, item: Object) -> WorkloadFacts:
     """The facts of a workload, from its JSON; `kind` as logins say it."""
     metadata, spec = item["metadata"], item.get("spec") or {}
@@ -194,6 +242,19 @@ def workload_facts(kind: str, item: Object) -> WorkloadFacts:
         owner=_owner(metadata),
         replicas=spec.get("replicas"),
         revision=int(revision) if revision.isascii() and revision.isdigit() else 0,
+        template=_template(spec.get("template")) if kind != "rs" else None,
+    )
+
+
+def _template(template: Object | None) -> Template | None:
+    if template is None:
+        return None
+    metadata, spec = template.get("metadata") or {}, template.get("spec") or {}
+    lists = (spec.get(specs) or () for _, specs, _ in _LISTS)
+    return Template(
+        labels=_labels(metadata),
+        containers=tuple(_shared(one["name"]) for those in lists for one in those),
+        host_network=bool(spec.get("hostNetwork")),
     )
 
 
@@ -248,6 +309,10 @@ def _unscheduled(status: Object) -> str:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return str(condition.get("message") or condition.get("reason") or "")
     return ""
+
+
+def _labels(metadata: Object) -> dict[str, str]:
+    return {_shared(key): _shared(value) for key, value in (metadata.get("labels") or {}).items()}
 
 
 def _owner(metadata: Object) -> Owner | None:

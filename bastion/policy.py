@@ -38,7 +38,7 @@ class Rule:
     labels: every one of them must be on the pod; none is any pod.
     host_network: an allow rule reaches pods in the node's own network too, from where much more can be reached.
     containers: globs, one of which must match and, of those after a "!", none may. Of ephemeral containers, an allow
-    rule's globs match the bastion's own alone; any other has to be named.
+    rule's globs match the bastion's own alone, also by the container that they stand beside; any other has to be named.
     actions: one of them is asked for.
     """
 
@@ -55,20 +55,25 @@ class Rule:
 
     def covers_target(self, target: Target, action: Action) -> bool:
         """Whether the rule is about this action in that container."""
-        return self.covers(target.namespace, action) and self._selects(target)
+        return self.covers(target.namespace, action) and self._selects(target, {target.container})
+
+    def reaches(self, target: Target, action: Action) -> bool:
+        """The same for an allow rule: who wrote it had the bastion's own debug containers in mind with their hosts."""
+        names = {target.container, target.beside} if _is_ours(target) else {target.container}
+        return self.covers(target.namespace, action) and self._selects(target, names)
 
     @property
     def is_about_every_pod(self) -> bool:
         """Whether the rule looks at neither labels nor containers."""
         return not self.labels and self.containers == ("*",)
 
-    def _selects(self, target: Target) -> bool:
+    def _selects(self, target: Target, names: Collection[str]) -> bool:
         excluded = [glob[1:] for glob in self.containers if glob.startswith("!")]
         included = [glob for glob in self.containers if not glob.startswith("!")]
         return (
             all(target.labels.get(key) == value for key, value in self.labels.items())
-            and any(matches(glob, target.container) for glob in included)
-            and not any(matches(glob, target.container) for glob in excluded)
+            and any(matches(glob, name) for glob in included for name in names)
+            and not any(matches(glob, name) for glob in excluded for name in names)
         )
 
 
@@ -153,7 +158,8 @@ def decide(person: Person, target: Target, action: Action, policy: Policy) -> De
     """Whether a person may do something in a target, with the rule that decided.
 
     When several roles allow it, one that records input is chosen before one that does not, so that a second
-    role cannot thin a record out; then the first by name.
+    role cannot thin a record out; then the first by name. Of those that allow debug, one that names an image comes
+    first, and input is recorded if any of them wants it.
     Who is in an ephemeral container beside another has that one's processes and files too. So it has to be allowed in
     both, and the stricter of the two says what is recorded and what may linger.
     """
@@ -174,10 +180,11 @@ def _right(target: Target, action: Action) -> Action:
 
 
 def _entered(target: Target) -> tuple[Target, ...]:
-    """The containers that somebody in a target is as good as in."""
+    """The containers that somebody in a target is as good as in, first the one whose rule is the decision's."""
     if not target.beside:
         return (target,)
-    return target, replace(target, container=target.beside, ephemeral=False, beside="")
+    host = replace(target, container=target.beside, ephemeral=False, beside="")
+    return (host, target) if _is_ours(target) else (target, host)
 
 
 def _denied(roles: tuple[Role, ...], target: Target, actions: Collection[Action]) -> Deny | None:
@@ -190,7 +197,7 @@ def _denied(roles: tuple[Role, ...], target: Target, actions: Collection[Action]
 
 def _allowed(roles: tuple[Role, ...], target: Target, action: Action, protected: frozenset[str]) -> Decision:
     found = _allows(roles, target, action, protected)
-    if found is None:
+    if not found:
         others = [
             a
             for a in Action
@@ -198,16 +205,21 @@ def _allowed(roles: tuple[Role, ...], target: Target, action: Action, protected:
             and not _denied(roles, target, {a, _right(target, a)})
         ]
         return _nothing_allows(roles, action, _place(target), others)
-    role, rule = found
+    role, rule = min(found, key=lambda pair: _rank(*pair, action=action))
     return Allow(
         role=role.name,
         rule=rule.name,
         kubernetes_groups=role.kubernetes_groups,
-        record=role.record,
+        record=RecordRules(input=any(one.record.input for one, _ in found)),
         lingering=role.lingering,
         debug_images=role.debug_images,
         debug_user=role.debug_user,
     )
+
+
+def _rank(role: Role, rule: Rule, *, action: Action) -> tuple[bool, bool, str, str]:
+    """Of several that allow an action, the least decides."""
+    return action is Action.DEBUG and not role.debug_images, not role.record.input, role.name, rule.name
 
 
 def _strictest(allowed: Sequence[Allow]) -> Allow:
@@ -243,8 +255,12 @@ def _may_select(rule: Rule, target: Target) -> bool:
 
     Nobody who wrote the rule can have had it in mind, and it may be allowed more than the pod's own.
     """
-    is_ours = target.container.startswith(DEBUG_CONTAINERS) and target.beside
-    return not target.ephemeral or bool(is_ours) or target.container in rule.containers
+    return not target.ephemeral or _is_ours(target) or target.container in rule.containers
+
+
+def _is_ours(target: Target) -> bool:
+    """Whether it is a debug container of the bastion's, beside another."""
+    return target.container.startswith(DEBUG_CONTAINERS) and bool(target.beside)
 
 
 def _denies(roles: tuple[Role, ...], target: Target, action: Action) -> Rule | None:
@@ -253,16 +269,15 @@ def _denies(roles: tuple[Role, ...], target: Target, action: Action) -> Rule | N
 
 def _allows(
     roles: tuple[Role, ...], target: Target, action: Action, protected: frozenset[str]
-) -> tuple[Role, Rule] | None:
-    found = [
+) -> list[tuple[Role, Rule]]:
+    return [
         (role, rule)
         for role, rule in _allowing(roles)
-        if rule.covers_target(target, action)
+        if rule.reaches(target, action)
         and _may_reach(rule, target.namespace, protected)
         and _may_select(rule, target)
         and (rule.host_network or not target.host_network)
     ]
-    return min(found, key=lambda pair: (not pair[0].record.input, pair[0].name, pair[1].name), default=None)
 
 
 def _denying(roles: tuple[Role, ...]) -> Iterator[Rule]:

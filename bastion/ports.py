@@ -152,7 +152,8 @@ class Pods(Protocol):
         """End every process in the target that carries the marker.
 
         lingering: hang up only, and leave what was started to outlive its session (nohup, setsid).
-        Raises BastionError when it could not look (no shell, pod gone).
+        Raises BastionError when it could not look: TARGET_MISSING or TARGET_NOT_RUNNING only where the pod itself shows
+        that it is gone, or another, or that the container does not run; NO_SHELL, STREAM_BROKEN, CLUSTER_*.
         """
         ...
 
@@ -221,6 +222,10 @@ class Tap(Protocol):
 
 class Recording(Tap, Protocol):
     """The tap that keeps one session's evidence."""
+
+    def keep(self, rules: RecordRules) -> None:
+        """Keep, from now on, what these rules ask for too."""
+        ...
 
     async def close(self) -> None:
         """Make everything that was taken durable. Raises BastionError(RECORD_UNAVAILABLE)."""

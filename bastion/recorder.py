@@ -54,7 +54,7 @@ class Recorder:
 
     def open(self, session: str, rules: RecordRules, *, pty: bool) -> Recording:
         """A recording for a session whose row is committed."""
-        return Recording(self._audit, session, _taker(rules, pty=pty), self._work)
+        return Recording(self._audit, session, rules, pty=pty, work=self._work)
 
     async def drain(self) -> None:
         """Wait until every flush that was begun has ended; also those whose session is gone."""
@@ -65,10 +65,14 @@ class Recorder:
 class Recording:
     """Implements `ports.Recording`. After a failed write everything raises RECORD_UNAVAILABLE, for good."""
 
-    def __init__(self, audit: AuditLog, session: str, taker: Taker, work: set[asyncio.Task[None]]) -> None:
+    def __init__(
+        self, audit: AuditLog, session: str, rules: RecordRules, *, pty: bool, work: set[asyncio.Task[None]]
+    ) -> None:
         self._audit = audit
         self._session = session
-        self._taker = taker
+        self._rules = rules
+        self._pty = pty
+        self._taker = _taker(rules, pty=pty)
         self._work = work  # keeps the running flushes alive, whatever becomes of their session
         self._buffers = [_Buffer()]  # the last one takes, those before it are full
         self._seq = 0
@@ -82,6 +86,11 @@ class Recording:
         self._settled = asyncio.Event()  # a flush ended, well or not
         self._error: BastionError | None = None
         self._closed = False
+
+    def keep(self, rules: RecordRules) -> None:
+        """Keep, from now on, what these rules ask for too."""
+        if rules.input and not self._rules.input:
+            self._rules, self._taker = rules, _taker(rules, pty=self._pty)
 
     def take(self, at_us: int, event: SessionEvent) -> Gate:
         """Take an event; its gate raises BastionError(RECORD_UNAVAILABLE) if it cannot be kept."""

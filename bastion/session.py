@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bastion import lifecycle, trip
+from bastion.besides import Besides
 from bastion.errors import BastionError, Code
 from bastion.leftovers import TRIES
-from bastion.model import Action, Deny, ExecRequest, KubeIdentity, Outcome
+from bastion.model import Deny, Outcome
 from bastion.relay import relay
 from bastion.taps import Taps
 from bastion.trip import Asked, Count, Refusal, Stamp
+from bastion.work import A_WHILE_S, Terms, Work
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -31,69 +33,15 @@ if TYPE_CHECKING:
     from bastion.events import Exited, HungUp
     from bastion.gate import Gate
     from bastion.leftovers import Leftovers
-    from bastion.model import Beside, Pty, Resolved, Target, TargetLogin
+    from bastion.model import Resolved
     from bastion.ports import AuditLog, Client, Clock, ExecStream, Pods, Recorder, Recording
-    from bastion.records import SessionRecord
     from bastion.refusals import Refusals
-    from bastion.trip import Admitted, Begun, Visitor
+    from bastion.trip import Begun, Visitor
+    from bastion.work import LetIn, Look
 
 _UNRECORDED = "the record of this session could not be kept, so the session was ended; try again later"
 
 CLOSE_WITHIN_S = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """Something to be read about a target, such as its log, without starting anything in it.
-
-    command: the line that asked for it, as typed; pty: of the channel it is shown on.
-    open: the stream of it, for a target that was decided on and as the person; nothing is ever sent to it.
-    """
-
-    where: TargetLogin
-    action: Action
-    command: bytes
-    pty: Pty | None
-    open: Callable[[Target, KubeIdentity], AbstractAsyncContextManager[ExecStream]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """A session whose rows are committed, and the person at its other end.
-
-    look: what is to be read, None where a process is to be started.
-    """
-
-    begun: Begun
-    asked: Asked
-    admitted: Admitted
-    visitor: Visitor
-    client: Client
-    look: Look | None = None
-
-    @property
-    def session(self) -> SessionRecord:
-        """The session's row."""
-        return self.begun.session
-
-    @property
-    def identity(self) -> KubeIdentity:
-        """Who calls are made as, with the session's id."""
-        return replace(self.admitted.identity, session=self.session.id)
-
-    @property
-    def request(self) -> ExecRequest:
-        """What is to be started."""
-        return ExecRequest(command=self.asked.command, pty=self.asked.pty, env=self.asked.env, marker=self.session.id)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Debug:
-    """A debug container that a role allows: of which image, as whom it runs if need be, and who it is made as."""
-
-    image: str
-    user: int | None
-    identity: KubeIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +62,12 @@ class Trips:
     log: FilteringBoundLogger
     later: Callable[[Coroutine[Any, Any, None], str], None]
 
-    async def run(self, visitor: Visitor, asked: Asked, client: Client) -> None:
-        """Make one trip and end it with an exit status, whatever happens. Never raises."""
-        await self.guarded(visitor, asked.action, client, self._run(visitor, asked, client))
+    async def run(self, visitor: Visitor, asked: Asked, client: Client, let_in: LetIn) -> None:
+        """Make one trip and end it with an exit status, whatever happens. Never raises.
+
+        let_in: asks for the person anew; for what begins only after it was waited for.
+        """
+        await self.guarded(visitor, asked.action, client, self._trip(visitor, asked, client, let_in))
 
     async def guarded(self, visitor: Visitor, action: str, client: Client, work: Awaitable[int]) -> None:
         """Do something for a person and end their channel with the status it gives, whatever happens. Never raises.
@@ -140,21 +91,32 @@ class Trips:
         Raises BastionError for what was refused, and is in the record.
         """
         asked = Asked(command=look.command, pty=look.pty, action=look.action)
-        return await self._trip(replace(visitor, login=str(look.where)), asked, client, look)
+        visitor = replace(visitor, login=str(look.where))
+
+        async def known() -> Visitor:
+            return visitor
+
+        return await self._trip(visitor, asked, client, known, look)
 
     async def refuse(self, visitor: Visitor, refusal: Refusal) -> None:
         """Write down that a person was refused."""
         await self.refusals.write(trip.refused(visitor, refusal, self._stamp()))
 
-    async def _run(self, visitor: Visitor, asked: Asked, client: Client) -> int:
-        return await self._trip(visitor, asked, client, None)
-
-    async def _trip(self, visitor: Visitor, asked: Asked, client: Client, look: Look | None) -> int:
+    async def _trip(
+        self, visitor: Visitor, asked: Asked, client: Client, let_in: LetIn, look: Look | None = None
+    ) -> int:
         try:
+            began = self.clock.monotonic()
             admitted = await self.gate.admit(visitor, asked.action, client, looks=look is not None)
         except BastionError as error:
             await self.refuse(visitor, trip.refusal_of(asked, error))
             raise
+        if self.clock.monotonic() - began > A_WHILE_S:
+            now = await let_in()
+            if now is None:
+                return lifecycle.DENIED
+            if now.person != visitor.person:
+                return await self._trip(replace(visitor, person=now.person), asked, client, let_in, look)
         if isinstance(admitted, Deny):
             refusal = Refusal(action=asked.action, rule=admitted.rule, reason=admitted.reason, command=asked.command)
             await self.refuse(visitor, refusal)
@@ -165,7 +127,18 @@ class Trips:
         begun = trip.begun(visitor, asked, admitted, self._stamp(), self.new_id())
         await self._begin(begun, visitor, asked)
         self._say_where(admitted.resolved, asked, client)
-        work = Work(begun=begun, asked=asked, admitted=admitted, visitor=visitor, client=client, look=look)
+        allow, target = admitted.allow, admitted.resolved.target
+        work = Work(
+            begun=begun,
+            asked=asked,
+            admitted=admitted,
+            visitor=visitor,
+            client=client,
+            recording=self.recorder.open(begun.session.id, allow.record, pty=asked.pty is not None),
+            terms=Terms(where=target, lingering=allow.lingering),
+            let_in=let_in,
+            look=look,
+        )
         return await self._work(work)
 
     @staticmethod
@@ -193,15 +166,13 @@ class Trips:
 
     async def _work(self, work: Work) -> int:
         """Do what a committed session is for, then close its record."""
-        recording = self.recorder.open(work.session.id, work.admitted.allow.record, pty=work.asked.pty is not None)
         count = Count()
-        verdict = lifecycle.ending(await self._outcome(work, Taps([recording], self.clock), count))
-        verdict, complete = await self._close_recording(recording, verdict)
+        verdict = lifecycle.ending(await self._outcome(work, Taps([work.recording], self.clock), count))
+        verdict, complete = await self._close_recording(work.recording, verdict)
         if work.look is None:
-            lingering = work.admitted.allow.lingering
-            self.later(
-                self.leftovers.reap(work.session, verdict.outcome, lingering=lingering), f"reap-{work.session.id}"
-            )
+            terms = work.terms
+            reaping = self.leftovers.reap(work.session, verdict.outcome, where=terms.where, lingering=terms.lingering)
+            self.later(reaping, f"reap-{work.session.id}")
         if verdict.reason:
             work.client.notice(verdict.reason)
         await self._write_end(work, verdict, count, complete=complete)
@@ -229,21 +200,15 @@ class Trips:
         return end
 
     async def _exec(self, work: Work, taps: Taps, count: Count) -> Exited:
-        target, tell = work.session.target, work.client.waiting
         try:
             async with self._opened(work) as stream:
                 return await relay(work.client, stream, taps, count)
         except BastionError as error:
             if error.code is not Code.NO_SHELL or work.look is not None or work.asked.command is not None:
                 raise
-        debug = await self._debug(work)
-        beside = await self.pods.debug(target, debug.image, debug.user, debug.identity, tell)
-        await self._tell_of_debug(work, debug, beside)
-        work.client.notice(
-            f"container {target.container} has no shell: this is a debug container ({debug.image}) beside it"
-            + (f", where its files are in {beside.files}" if beside.files else "")
-        )
-        async with self.pods.exec(beside.target, work.request, debug.identity, tell) as stream:
+        besides = Besides(gate=self.gate, pods=self.pods, audit=self.audit, clock=self.clock, new_id=self.new_id)
+        identity = await besides.enter(work)
+        async with self.pods.exec(work.terms.where, work.request, identity, work.client.waiting) as stream:
             return await relay(work.client, stream, taps, count)
 
     def _opened(self, work: Work) -> AbstractAsyncContextManager[ExecStream]:
@@ -251,25 +216,6 @@ class Trips:
         if work.look is not None:
             return work.look.open(target, work.identity)
         return self.pods.exec(target, work.request, work.identity, work.client.waiting)
-
-    async def _debug(self, work: Work) -> Debug:
-        """Whether a debug container may stand in for a missing shell, and written down that it will.
-
-        Raises BastionError: NO_SHELL with who could allow it, RECORD_UNAVAILABLE.
-        """
-        decision = self.gate.debug(work.visitor.person, work.session.target)
-        image = decision.debug_images[0]
-        identity = KubeIdentity(user=work.identity.user, groups=decision.kubernetes_groups, session=work.session.id)
-        reason = f"image {image}, by role {decision.role}, rule {decision.rule}"
-        event = trip.told(work.session, "session.debug", Outcome.SUCCESS, reason, self._stamp())
-        await self.audit.event(replace(event, action=Action.DEBUG, rule=decision.rule))
-        return Debug(image=image, user=decision.debug_user, identity=identity)
-
-    async def _tell_of_debug(self, work: Work, debug: Debug, beside: Beside) -> None:
-        """Write down which container the shell opens in. Raises RECORD_UNAVAILABLE: then none opens."""
-        event = trip.told(work.session, "session.debug.entered", Outcome.SUCCESS, f"image {debug.image}", self._stamp())
-        where = {"container": beside.target.container, "image": debug.image}
-        await self.audit.event(replace(event, action=Action.DEBUG, detail=where))
 
     async def _close_recording(self, recording: Recording, verdict: lifecycle.Ending) -> tuple[lifecycle.Ending, bool]:
         """Make the transcript durable; a transcript that is not makes the session UNRECORDED."""

@@ -193,11 +193,21 @@ async def _exec(cluster: Api, clock: Clock, pod: tuple[str, str] | None) -> Chec
     try:
         protocol = await probe.exec_protocol(cluster, clock, *pod)
     except BastionError as error:
-        advice = f"{rights.REAPER} needs pods/exec there: see `bastion doctor --rbac`"
-        if error.code in {Code.TARGET_MISSING, Code.TARGET_NOT_RUNNING}:
-            advice = "name a pod that runs"
-        return broken("exec", error, advice)
+        return broken("exec", error, _exec_advice(error))
     if protocol == remotecommand.V5:
         return ok("exec", f"{protocol} works")
     advice = "it cannot say that input ended; see whether the API server is older than 1.30, or a proxy is in the way"
     return warning("exec", f"only {protocol} works", advice)
+
+
+def _exec_advice(error: BastionError) -> str:
+    """What to do about an exec that failed; "" where its message says it all: not each fault is one of rights."""
+    match error.code:
+        case Code.CLUSTER_DENIED:
+            return f"{rights.REAPER} needs pods/exec there: see `bastion doctor --rbac`"
+        case Code.TARGET_MISSING | Code.TARGET_NOT_RUNNING:
+            return "name a pod that runs"
+        case Code.CLUSTER_UNAVAILABLE if probe.is_of_node(error):
+            return "see to that pod's node, or name a pod on another node"
+        case _:
+            return ""

@@ -32,6 +32,7 @@ USAGE = 2
 EXIT_OF: dict[Code, int] = {
     Code.LOGIN_INVALID: USAGE,
     Code.INVALID: USAGE,
+    Code.LOCKED_OUT: DENIED,
     Code.CLUSTER_DENIED: DENIED,
     Code.TARGET_MISSING: 1,
     Code.TARGET_AMBIGUOUS: 1,

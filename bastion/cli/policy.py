@@ -65,6 +65,8 @@ def _warnings(read: Policy) -> Iterator[str]:
     for role in read.roles:
         if any(rule.actions & {Action.SHELL, Action.EXEC} for rule in role.allow):
             yield f"role {role.name} allows shell or exec, and with it anything inside those containers"
+        if not role.debug_images and any(Action.DEBUG in rule.actions for rule in role.allow):
+            yield f"role {role.name} allows debug and names no image, so it makes no debug container (debug: images)"
         if role.record.input:
             yield f"role {role.name} records what people type, except while echo is off"
         if role.name not in bound:

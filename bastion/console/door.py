@@ -16,7 +16,7 @@ from bastion.model import RESERVED_SUBJECTS, Action, ConsoleLogin, Deny
 from bastion.podfacts import OVER
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from bastion.console.choosing import Chosen
     from bastion.console.reach import Reached
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     from bastion.model import Pty
     from bastion.ports import Client
     from bastion.trip import Asked, Visitor
-
-    LetIn = Callable[[], Awaitable[Visitor | None]]
-    """The person as they are now; None if they may begin nothing, which they were told, and which is recorded."""
+    from bastion.work import LetIn
 
 
 class Console:
@@ -38,10 +36,10 @@ class Console:
     async def run(self, visitor: Visitor, asked: Asked, client: Client, let_in: LetIn) -> None:
         """Do what was asked for and end the channel with an exit status, whatever happens. Never raises.
 
-        let_in: asks for the person anew; for what begins only after they have looked at a menu for a while.
+        let_in: asks for the person anew; for what begins only after a while, at a menu or waiting for a pod.
         """
         if not _is_console(visitor.login):
-            await self._rooms.trips.run(visitor, asked, client)
+            await self._rooms.trips.run(visitor, asked, client, let_in)
             return
         visit = Visit(rooms=self._rooms, visitor=visitor, asked=asked, client=client)
         if asked.command is None and asked.pty is not None:
@@ -67,6 +65,7 @@ class Console:
             replace(visitor, login=str(chosen.login)),
             replace(visit.asked, pty=replace(pty, size=chosen.size)),
             Ahead(visit.client, chosen.typed),
+            let_in,
         )
 
 

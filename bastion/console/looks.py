@@ -16,7 +16,7 @@ from bastion.errors import BastionError, Code
 from bastion.model import Action, Deny
 from bastion.podfacts import pod_facts
 from bastion.ports import LogOptions
-from bastion.session import Look
+from bastion.work import Look
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -57,8 +57,15 @@ class _Place:
         return where.container
 
     def seen(self, pod: PodFacts, action: Action) -> Reached:
-        """The pod as the person may know of it by an action."""
-        return reach.seen_by(pod, self.visit.visitor.person, {action}, self.visit.rooms.policy)
+        """The pod as the person may know of it by an action.
+
+        Raises TARGET_MISSING if nothing is left of it: it has changed since that was allowed.
+        """
+        seen = reach.seen_by(pod, self.visit.visitor.person, {action}, self.visit.rooms.policy)
+        if not seen.names(self.container):
+            where = f"pod {self.target.pod} in namespace {self.target.namespace}"
+            raise BastionError(Code.TARGET_MISSING, f"{where} was changed meanwhile; ask again")
+        return seen
 
     async def pod(self) -> PodFacts:
         """What the bastion knows of the pod: the person may see its events, say, without any right to the pod itself.

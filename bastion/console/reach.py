@@ -6,13 +6,12 @@ not there. Of a namespace that nobody's rule opens to a person not even a refusa
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bastion import policy
 from bastion.model import Allow, Deny, TargetLogin
-from bastion.podfacts import ContainerKind, target_of
+from bastion.podfacts import ContainerKind, names_any, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -49,8 +48,8 @@ class Reached:
         return frozenset(one.name for one in self.containers if container in {"", one.name})
 
     def betrayed_by(self, text: str) -> bool:
-        """Whether a text holds the name of a hidden container as a word, whatever else the word may mean there."""
-        return any(re.search(rf"(?<![a-z0-9-]){re.escape(name)}(?![a-z0-9-])", text) for name in self.hidden)
+        """Whether a text holds the name of a hidden container."""
+        return names_any(text, self.hidden)
 
     def said(self, text: str) -> str:
         """What the cluster says of the pod, unless that names a hidden container."""

@@ -8,10 +8,10 @@ from bastion import policy
 from bastion.console import tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from bastion.console.tables import Paper
-    from bastion.policy import Policy, Role
+    from bastion.policy import Policy, Role, Rule
     from bastion.trip import Visitor
 
 _BASTIONS_OWN = "the bastion's own: in this cluster it impersonates nobody"
@@ -52,7 +52,8 @@ def json_lines(visitor: Visitor, rules: Policy, paper: Paper, *, impersonating: 
                 "bound_to": _bound(role, visitor, rules),
                 "until": None,
                 "kubernetes_groups": list(role.kubernetes_groups) if impersonating else [],
-                "actions": _actions(role),
+                "actions": _actions(role.allow),
+                "denies": _actions(role.deny),
             }
             for role in policy.roles_of(visitor.person, rules)
         ],
@@ -62,7 +63,9 @@ def json_lines(visitor: Visitor, rules: Policy, paper: Paper, *, impersonating: 
 
 def _role(role: Role, visitor: Visitor, rules: Policy, *, impersonating: bool) -> Iterator[tuple[str, str]]:
     yield "bound to:", f"{', '.join(_bound(role, visitor, rules))} (standing, without an end)"
-    yield "allows:", ", ".join(_actions(role)) or "nothing"
+    yield "allows:", ", ".join(_actions(role.allow)) or "nothing"
+    if role.deny:
+        yield "denies:", f"{', '.join(_actions(role.deny))} (in some places, to whatever role allows it)"
     if impersonating:
         yield "Kubernetes groups:", ", ".join(role.kubernetes_groups) or "none"
 
@@ -74,8 +77,8 @@ def _bound(role: Role, visitor: Visitor, rules: Policy) -> list[str]:
     return sorted({one for binding in rules.bindings if binding.role == role.name for one in binding.subjects & own})
 
 
-def _actions(role: Role) -> list[str]:
-    return sorted({action for rule in role.allow for action in rule.actions})
+def _actions(rules: Iterable[Rule]) -> list[str]:
+    return sorted({action for rule in rules for action in rule.actions})
 
 
 def _user(visitor: Visitor) -> str:

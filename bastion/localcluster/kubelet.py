@@ -35,6 +35,7 @@ class Kubelet:
         self.up = True
         self._hangs = False
         self._back = asyncio.Event()
+        self._missed: asyncio.TimerHandle | None = None  # when the cluster takes it for lost
         self._store = store
         self._runtime = runtime
         self._happenings = happenings
@@ -69,6 +70,7 @@ class Kubelet:
 
     async def close(self) -> None:
         """Start nothing again. The processes are the runtime's to end."""
+        self._forgive()
         self.up = False
         for ending in self._endings.values():
             ending.cancel()
@@ -80,12 +82,14 @@ class Kubelet:
 
         hangs: it takes what it is asked, and answers nothing.
         """
+        self._forgive()
         self.up, self._hangs = False, hangs
         self._back.clear()
-        asyncio.get_running_loop().call_later(unready_after_s, self._mark_unready)
+        self._missed = asyncio.get_running_loop().call_later(unready_after_s, self._mark_unready)
 
     def resume(self) -> None:
         """The node is back, and says how everything is."""
+        self._forgive()
         self.up = True
         self._back.set()
         for run in self._runs.values():
@@ -223,10 +227,13 @@ class Kubelet:
             if pod["status"] != status:
                 self._store.replace(kinds.POD, {**pod, "status": status})
 
+    def _forgive(self) -> None:
+        if self._missed is not None:
+            self._missed.cancel()
+
     def _mark_unready(self) -> None:
-        if not self.up:
-            for pod in self._store.list(kinds.POD):
-                self._store.replace(kinds.POD, podspec.unready(pod, store.timestamp(self._now())))
+        for pod in self._store.list(kinds.POD):
+            self._store.replace(kinds.POD, podspec.unready(pod, store.timestamp(self._now())))
 
     def _tell(self, name: ContainerName, reason: str, message: str, *, warning: bool = False) -> None:
         pod = self._store.get(kinds.POD, name.namespace, name.pod)

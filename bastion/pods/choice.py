@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bastion.errors import Code
-from bastion.podfacts import OVER, ContainerKind, target_of
+from bastion.podfacts import OVER, ContainerKind, target_of, without_naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -136,7 +136,13 @@ def _later(pod: PodFacts, container: ContainerFacts, sees: Asks) -> Wait | Refus
         if not sees(target_of(pod, one.name)):
             return _not_running(f"pod {pod.name} does not start, because of a container that your roles do not reach")
         return _not_running(f"{one.kind} {one.name} of pod {pod.name} {_stuck(one)}")
-    reason = pod.unscheduled or _initializing(pod, container, sees) or container.waiting or pod.phase or "Pending"
+    reason = (
+        _said(pod, pod.unscheduled, sees)
+        or _initializing(pod, container, sees)
+        or container.waiting
+        or pod.phase
+        or "Pending"
+    )
     return Wait(what=f"pod {pod.name}", reason=_clipped(reason))
 
 
@@ -268,9 +274,15 @@ def _initial(pod: PodFacts) -> Iterator[ContainerFacts]:
 
 def _completed(pod: PodFacts, sees: Asks) -> str:
     """Why a pod that is over cannot be entered, as kubectl exec says it, and how it ended."""
-    why = f" ({_reason(pod.reason, pod.message)})" if pod.reason or pod.message else ""
+    said = _reason(pod.reason, _said(pod, pod.message, sees))
+    why = f" ({said})" if said else ""
     ends = [f"; container {one.name}: {_ended(one.ended, one)}" for one in seen(pod, sees) if one.ended is not None]
     return f"cannot exec into a container in a completed pod; current phase is {pod.phase}{why}{''.join(ends)}"
+
+
+def _said(pod: PodFacts, text: str, sees: Asks) -> str:
+    """What the cluster says of a pod as a whole, but for what names a container that the person does not see."""
+    return without_naming(text, [one.name for one in pod.containers if not sees(target_of(pod, one.name))])
 
 
 def _stuck(container: ContainerFacts) -> str:

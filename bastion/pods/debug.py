@@ -86,12 +86,6 @@ class Debugging:
             Code.NOT_STARTED, f"pod {target.pod} changes too often to be given a debug container; try again in a moment"
         )
 
-    async def running(self, target: Target) -> Target | None:
-        """A running debug container beside a target, or None. Raises BastionError (TARGET_MISSING, CLUSTER_*)."""
-        pod = await self._pod(target)
-        name = next((one.name for one in _ours(pod, target, DEBUG_CONTAINERS) if one.running), "")
-        return _beside(target, name) if name else None
-
     async def _pod(self, target: Target) -> dict[str, Any]:
         """The pod as it is now. Raises BastionError: TARGET_MISSING if it is gone, or another; CLUSTER_*."""
         try:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bastion.podfacts import ContainerKind
+from bastion.errors import BastionError, Code
+from bastion.podfacts import ContainerKind, without_naming
 
 if TYPE_CHECKING:
     from bastion.model import Target
@@ -28,6 +29,8 @@ def fate(begun: PodFacts, now: PodFacts | None, container: str) -> str:
     """What has ended a session in a container, for certain; "" while it may go on.
 
     begun: the pod when the session began; now: what it is, None if it is gone.
+    Of what the cluster says of the pod nothing is told that names another of its containers: who is in this one may
+    not be meant to know of that.
     """
     if now is None:
         return f"pod {begun.name} was deleted"
@@ -35,7 +38,8 @@ def fate(begun: PodFacts, now: PodFacts | None, container: str) -> str:
         return f"pod {begun.name} was deleted, and another of that name is there now"
     if _failed(now):
         what = "was evicted" if now.reason == "Evicted" else f"failed ({now.reason})"
-        return f"pod {begun.name} {what}" + (f": {now.message}" if now.message else "")
+        message = without_naming(now.message, [one.name for one in now.containers if one.name != container])
+        return f"pod {begun.name} {what}" + (f": {message}" if message else "")
     return _run_ended(begun.container(container), now.container(container))
 
 
@@ -102,9 +106,26 @@ def node_silent(target: Target) -> str:
     return f"the node of pod {target.pod}{node} does not answer; try again in a moment"
 
 
-def changed(target: Target, how: str) -> str:
+def unchanged(target: Target, now: PodFacts | None, *, then: str = "connect again") -> PodFacts:
+    """The pod of a target's name, if it is still what was decided about: what the policy looks at is the same.
+
+    The catalogue may have heard of other labels than it has by now. now: the pod as the API server has it, None if
+    there is none. then: what to do if it is not. Raises BastionError (TARGET_MISSING).
+    """
+    if now is None:
+        how = "deleted"
+    elif now.uid != target.pod_uid:
+        how = "replaced by another of that name"
+    elif (now.labels, now.host_network) != (target.labels, target.host_network):
+        how = "changed meanwhile"
+    else:
+        return now
+    raise BastionError(Code.TARGET_MISSING, changed(target, how, then=then))
+
+
+def changed(target: Target, how: str, *, then: str = "connect again") -> str:
     """What is said before a session begins, of a pod that is not any more as it was when it was found."""
-    return f"pod {target.pod} in namespace {target.namespace} was {how}; connect again"
+    return f"pod {target.pod} in namespace {target.namespace} was {how}; {then}"
 
 
 def _failed(now: PodFacts) -> bool:

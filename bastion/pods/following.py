@@ -108,7 +108,7 @@ class Followed:
             if became := fate.fate(self._begun, now, self._container):
                 await asyncio.sleep(GRACE_S)
                 return became
-            while knocks.are_due(in_doubt=fate.is_doubtful(now)):
+            while knocks.are_due(unanswered=False, unready=fate.is_doubtful(now)):
                 if became := knocks.heard(await knocked(self._knock), self._target):
                     return f"{CUT}; {became}"
 

@@ -34,10 +34,19 @@ class Knocks:
         self._silent = 0
         self._passed = 0  # chances to knock since the last answer
         self._rarely = 0  # how many of them to let pass
+        self._unanswered = self._unready = False
 
-    def are_due(self, *, in_doubt: bool) -> bool:
-        """Whether to knock now: at once and after silence, ever more rarely while the node answers and is in doubt."""
-        if not in_doubt:
+    def are_due(self, *, unanswered: bool, unready: bool) -> bool:
+        """Whether to knock now: at once and after silence, ever more rarely while the node answers and is in doubt.
+
+        unanswered: nothing came back for what was typed; unready: the pod looks as one does whose node is lost. That
+        the one has been no reason for long says nothing about the other: a reason that is new is asked about at once.
+        """
+        is_new = (unanswered and not self._unanswered) or (unready and not self._unready)
+        self._unanswered, self._unready = unanswered, unready
+        if is_new:
+            self._passed = self._rarely = 0
+        if not (unanswered or unready):
             self._silent = self._passed = self._rarely = 0
             return False
         if self._silent:

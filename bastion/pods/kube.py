@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from bastion.errors import BastionError, Code
 from bastion.events import Resized
 from bastion.model import KubeIdentity, Outcome
-from bastion.pods import boot, reaper, rights, signals
+from bastion.podfacts import OVER
+from bastion.pods import boot, fate, reaper, rights, signals
 from bastion.pods.debug import Debugging
 from bastion.pods.ends import never_started
 from bastion.pods.execs import Call, Execs, check
+from bastion.pods.lookup import Direct
 from bastion.pods.resolve import Resolver
 from bastion.pods.reviews import Reviews
 from bastion.pods.stream import Around
@@ -39,6 +41,11 @@ REAPER = KubeIdentity(user=rights.REAPER)
 REAP_WITHIN_S = 30.0
 SIGNAL_WITHIN_S = 10.0
 
+SHOWS_AFTER_S = (0.5, 1.0, 2.0, 4.0)
+"""Pauses before a pod is asked again whether its container runs: a node knows of an end before the pod shows it."""
+
+_NOT_LOOKED_FOR = "what the session left could not be looked for"
+
 
 class KubePods:
     """One cluster."""
@@ -46,6 +53,7 @@ class KubePods:
     def __init__(self, api: Api, catalog: Catalog, *, clock: Clock, log: FilteringBoundLogger) -> None:
         self._resolver = Resolver(api, catalog)
         self._reviews = Reviews(api)
+        self._api = api
         self._execs = Execs(api, clock)
         self._watchman = Watchman(api, catalog, self._knock, log)
         self._debugging = Debugging(api)
@@ -75,6 +83,7 @@ class KubePods:
         around = Around(
             explain=partial(self._watchman.explained, begun, target),
             signal=partial(self._signalled, target, request.marker, identity),
+            is_reachable=partial(self._watchman.is_reachable, target),
         )
         call = Call(target=target, identity=identity, stdin=True, tty=request.pty is not None, tell=tell)
         try:
@@ -98,30 +107,55 @@ class KubePods:
         return await self._debugging.container(target, image, user, identity, tell)
 
     async def reap(self, target: Target, marker: str, *, lingering: bool) -> Reaped:
-        """End every process in the target, or in a debug container beside it, that carries the marker.
+        """End every process in the target that carries the marker.
 
-        Raises BastionError when it could not look (no shell, pod gone, API server away).
+        Raises BastionError when it could not look: TARGET_MISSING or TARGET_NOT_RUNNING only where the pod itself shows
+        that, NO_SHELL, STREAM_BROKEN, CLUSTER_*.
         """
-        try:
-            return await self._reaper.reap(target, marker, lingering=lingering)
-        except BastionError as error:
-            beside = await self._debugging.running(target) if error.code is Code.NO_SHELL else None
-            if beside is None:
-                raise
-            return await self._reaper.reap(beside, marker, lingering=lingering)
+        return await self._reaper.reap(target, marker, lingering=lingering)
 
     async def _look_for(self, target: Target, markers: tuple[str, ...], lingering: bool) -> list[Reaped]:  # noqa: FBT001 - as Reaper calls it
-        async with asyncio.timeout(REAP_WITHIN_S):
-            # The API server's audit log can name one session.
-            identity = replace(REAPER, session=markers[0]) if len(markers) == 1 else REAPER
-            call = Call(target=target, identity=identity)
-            said, end = await self._execs.run(call, reaper.argv(markers, lingering=lingering))
+        # The API server's audit log can name one session.
+        identity = replace(REAPER, session=markers[0]) if len(markers) == 1 else REAPER
+        try:
+            async with asyncio.timeout(REAP_WITHIN_S):
+                await self._same_pod(target)  # exec knows pods by name alone
+                try:
+                    argv = reaper.argv(markers, lingering=lingering)
+                    said, end = await self._execs.run(Call(target=target, identity=identity), argv)
+                except BastionError as error:
+                    raise await self._believed(error, target) from error
+        except TimeoutError as error:
+            raise BastionError(
+                Code.STREAM_BROKEN, f"{_NOT_LOOKED_FOR}: no answer within {REAP_WITHIN_S:.0f} s"
+            ) from error
         reaped = reaper.answers(said, markers)
         if reaped is not None:
             return reaped
         if end.outcome is Outcome.NOT_STARTED:
             raise never_started(end)
-        raise BastionError(Code.STREAM_BROKEN, "what the session left could not be looked for", detail=end.message)
+        raise BastionError(Code.STREAM_BROKEN, _NOT_LOOKED_FOR, detail=end.message)
+
+    async def _same_pod(self, target: Target) -> PodFacts:
+        """The pod of the target's UID, whatever else changed. Raises BastionError (TARGET_MISSING, CLUSTER_*)."""
+        pod = await Direct(self._api).pod(target.namespace, target.pod)
+        if pod is None or pod.uid != target.pod_uid:
+            how = "deleted" if pod is None else "replaced by another of that name"
+            raise BastionError(Code.TARGET_MISSING, fate.changed(target, how, then=_NOT_LOOKED_FOR))
+        return pod
+
+    async def _believed(self, error: BastionError, target: Target) -> BastionError:
+        """What an exec was refused with; that there is nothing to look into, only where the pod shows it.
+
+        A proxy has refusals of its own. Raises BastionError (TARGET_MISSING, CLUSTER_*).
+        """
+        if error.code not in {Code.TARGET_MISSING, Code.TARGET_NOT_RUNNING}:
+            return error
+        for pause in (0.0, *SHOWS_AFTER_S):
+            await asyncio.sleep(pause)
+            if not _runs(await self._same_pod(target), target.container):
+                return BastionError(Code.TARGET_NOT_RUNNING, error.user_message, detail=error.detail)
+        return BastionError(Code.STREAM_BROKEN, f"{_NOT_LOOKED_FOR}: {error.user_message}", detail=error.detail)
 
     async def _signalled(self, target: Target, marker: str, identity: KubeIdentity, name: str) -> str:
         if name in signals.IGNORED:
@@ -163,6 +197,11 @@ class KubePods:
     async def _knock(self, target: Target) -> None:
         """Have the pod's node start something that ends at once. Raises BastionError (CLUSTER_*, TARGET_*)."""
         await self._execs.run(Call(target=target, identity=REAPER, patiently=False), ("sh", "-c", ":"))
+
+
+def _runs(pod: PodFacts, container: str) -> bool:
+    facts = pod.container(container)
+    return facts is not None and facts.running and pod.phase not in OVER
 
 
 async def _unsent(again: asyncio.Task[PodFacts]) -> None:

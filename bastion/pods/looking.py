@@ -13,7 +13,7 @@ from bastion.errors import BastionError, Code
 from bastion.events import Exited, Output
 from bastion.model import Outcome, Stream
 from bastion.podfacts import pod_facts
-from bastion.pods import kinds
+from bastion.pods import fate, kinds
 from bastion.pods.answers import NoAnswerError, Refused, understood
 from bastion.pods.catalog import EVERYWHERE
 from bastion.pods.ends import broken
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 PIECE = 32 * 1024
 """The most bytes of one Output event."""
 
+_AGAIN = "ask again"
 _METRICS = ("apis", "metrics.k8s.io", "v1beta1")
 
 
@@ -68,8 +69,7 @@ class KubeLooking:
             raise _gone(target) from refused
         except BastionError as error:
             _denied(error, target, "get pods")
-        if understood(pod_facts, pod, kinds.POD).uid != target.pod_uid:
-            raise _gone(target)
+        fate.unchanged(target, understood(pod_facts, pod, kinds.POD), then=_AGAIN)
         return pod
 
     async def events(self, target: Target, identity: KubeIdentity, tell: Tell) -> Sequence[Mapping[str, Any]]:
@@ -119,9 +119,7 @@ class KubeLooking:
                 _unread(error, target)
             # After it was opened: the pod of that name was this one then too. As the bastion: the person may
             # read logs without any right to the pod itself.
-            pod = await self._now(target, tell)
-            if pod is None or pod.uid != target.pod_uid:
-                raise _gone(target)
+            pod = fate.unchanged(target, await self._now(target, tell), then=_AGAIN)
             log = _Log(source, partial(self._api.stream_lost, path))
             if not options.follow or options.previous:
                 yield log
@@ -195,8 +193,7 @@ def _query(target: Target, options: LogOptions) -> list[tuple[str, str]]:
 
 
 def _gone(target: Target) -> BastionError:
-    said = f"there is no such pod {target.pod} in namespace {target.namespace} any more"
-    return BastionError(Code.TARGET_MISSING, said)
+    return BastionError(Code.TARGET_MISSING, fate.changed(target, "deleted", then=_AGAIN))
 
 
 def _unread(error: Refused | BastionError, target: Target) -> NoReturn:

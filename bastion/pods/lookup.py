@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from bastion.errors import BastionError, Code
-from bastion.podfacts import PodFacts, WorkloadFacts, pod_facts, workload_facts
+from bastion.podfacts import PodFacts, WorkloadFacts, pod_facts, targets_of, workload_facts
 from bastion.pods import kinds
 from bastion.pods.answers import Refused, understood
 from bastion.pods.choice import newest_first, seen
@@ -15,7 +15,7 @@ from bastion.pods.listwatch import Freshness
 from bastion.pods.pages import everything
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from bastion.pods.api import Api
     from bastion.pods.catalog import Catalog
@@ -90,30 +90,27 @@ class Direct:
         self._api = api
         self._tell = tell
         self._selectors: dict[str, str] = {}  # by the workload's uid
+        self.denied: BastionError | None = None
+        """Why some kind of workload could not be looked up, if one could not."""
 
     async def pod(self, namespace: str, name: str) -> PodFacts | None:
         """The pod of that name."""
         return await self._get(kinds.path(kinds.POD, namespace, name), pod_facts, kinds.POD)
 
     async def workloads(self, wanted: Sequence[str], namespace: str, name: str) -> list[WorkloadFacts]:
-        """The workloads of that name, of some kinds; those that the bastion may not look up count as none.
-
-        Raises CLUSTER_DENIED only if that leaves nothing.
-        """
+        """The workloads of that name, of some kinds; those that the bastion may not look up count as none: `denied`."""
         asked = (self._get(kinds.path(kind, namespace, name), partial(_selecting, kind), kind) for kind in wanted)
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        denied, found = None, []
+        found = []
         for answer in answers:
             if isinstance(answer, BastionError) and answer.code is Code.CLUSTER_DENIED:
-                denied = answer
+                self.denied = answer
             elif isinstance(answer, BaseException):
                 raise answer
             elif answer is not None:
                 workload, selects = answer
                 found.append(workload)
                 self._selectors[workload.uid] = selects
-        if denied is not None and not found:
-            raise denied
         return found
 
     async def generations(self, workload: WorkloadFacts) -> tuple[tuple[PodFacts, ...], ...]:
@@ -154,15 +151,20 @@ class Seen:
     """Shows of what another looks up only what a person may know of; made for one question of one person.
 
     A pod in none of whose containers they may do anything is as one that is not there. So is a workload that has pods,
-    but none that they see. Its methods raise what those of the other do.
+    but none that they see, and one without pods that would make none that they see. Its methods raise what those of
+    the other do.
     """
 
-    def __init__(self, look: Lookup, sees: Asks) -> None:
+    def __init__(self, look: Lookup, sees: Asks, withheld: Collection[str] = ()) -> None:
+        """`withheld`: the uids of workloads of which it is known already that they are not to be told of.
+
+        The other is asked nothing more about these: nothing is to take longer because they are there.
+        """
         self._look = look
         self._sees = sees
         self._generations: dict[str, tuple[tuple[PodFacts, ...], ...]] = {}  # by the workload's uid
-        self.has_withheld = False
-        """Whether something was found that the person is not told of."""
+        self.withheld = set(withheld)
+        """The uids of the pods and workloads that were found and that the person is not told of."""
 
     async def pod(self, namespace: str, name: str) -> PodFacts | None:
         """The pod of that name."""
@@ -179,15 +181,21 @@ class Seen:
         return self._generations[workload.uid]
 
     async def _is_known(self, workload: WorkloadFacts) -> bool:
-        """Whether a workload has a pod that is seen, or no pod at all; keeps what was seen for `generations`."""
+        """Whether a pod of a workload is seen, or would be if it had any; keeps what was seen for `generations`."""
+        if workload.uid in self.withheld:
+            return False
         all_of_it = await self._look.generations(workload)
         shown = tuple(tuple(filter(self._is_seen, pods)) for pods in all_of_it)
         self._generations[workload.uid] = shown
-        return any(shown) or not any(all_of_it)
+        is_known = any(shown) if any(all_of_it) else any(map(self._sees, targets_of(workload)))
+        if not is_known:
+            self.withheld.add(workload.uid)
+        return is_known
 
     def _is_seen(self, pod: PodFacts) -> bool:
         is_seen = any(seen(pod, self._sees))
-        self.has_withheld |= not is_seen
+        if not is_seen:
+            self.withheld.add(pod.uid)
         return is_seen
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,16 @@ import aiohttp
 from bastion.errors import BastionError, Code
 from bastion.model import KubeIdentity
 from bastion.podfacts import pod_facts, target_of
-from bastion.pods import reviews, rights
-from bastion.pods.answers import REQUEST_TIMEOUT_S, Refused, failure, unavailable
+from bastion.pods import kinds, reviews, rights
+from bastion.pods.answers import (
+    REQUEST_TIMEOUT_S,
+    NoAnswerError,
+    Refused,
+    failure,
+    is_node_away,
+    unavailable,
+    understood,
+)
 from bastion.pods.boot import Boot
 from bastion.pods.execs import Call, Execs
 
@@ -103,18 +110,20 @@ async def exec_protocol(api: Api, clock: Clock, namespace: str, pod: str) -> str
     Raises BastionError (TARGET_MISSING, TARGET_NOT_RUNNING, CLUSTER_*).
     """
     try:
-        facts = pod_facts(await api.get("api", "v1", "namespaces", namespace, "pods", pod))
+        said = await api.get(*kinds.path(kinds.POD, namespace, pod))
     except Refused as refused:
         raise BastionError(Code.TARGET_MISSING, f"there is no pod {pod} in namespace {namespace}") from refused
+    facts = understood(pod_facts, said, "pod")
     container = next((one.name for one in facts.containers if one.running), "")
     if not container:
         raise BastionError(Code.TARGET_NOT_RUNNING, f"no container of pod {pod} in namespace {namespace} runs")
     target = target_of(facts, container)
     call = Call(target=target, identity=KubeIdentity(user=rights.REAPER))
-    try:
-        async with asyncio.timeout(REQUEST_TIMEOUT_S):
-            stream = await Execs(api, clock).open(call, lambda _: _NOTHING)
-    except TimeoutError as error:
-        raise unavailable(f"no answer within {REQUEST_TIMEOUT_S:.0f} s") from error
+    stream = await Execs(api, clock).open(call, lambda _: _NOTHING)
     await stream.close()
     return stream.protocol
+
+
+def is_of_node(error: BastionError) -> bool:
+    """Whether what kept an exec from coming about is the pod's node, away or silent, and not the API server."""
+    return is_node_away(error.detail) or isinstance(error.__cause__, NoAnswerError)

@@ -34,7 +34,8 @@ MOST_AT_ONCE = 100
 # children made meanwhile; in between only what was found is looked at. The second KILL is for
 # what was made until its maker was dead. There are at most 40 such rounds, or 12 of a second where sleep knows no
 # fractions.
-# Of what is found, `others` are processes of another user beside them, which can be neither read nor ended.
+# Of what is found, `others` are processes of another user beside them, which can be neither read nor ended. Where
+# nothing of a session is found they are not counted: nothing tells them from the container's own daemons then.
 # With lingering, those that left the session's own process session (setsid) are not touched, and nobody is killed.
 _SCRIPT = (
     FIND

@@ -156,17 +156,19 @@ class Resolver:
                 Code.TARGET_MISSING, f"namespace {login.namespace} is not one of those that this bastion looks after"
             )
         stale = False
+        remembered = Seen(Remembered(self._catalog), sees)
         try:
-            known = await _meaning(login, Seen(Remembered(self._catalog), sees))
+            known = await _meaning(login, remembered)
         except NotKnownError as error:
             known, stale = None, error.is_behind
         if known is not None:
             return _Answer(meant=known, direct=False, stale=False)
+        # What the catalogue withheld is asked for like what it does not have, and costs not one request more.
         direct = Direct(self._api, tell)
-        shown = Seen(direct, sees)
+        shown = Seen(direct, sees, remembered.withheld)
         found = await _meaning(login, shown)
         if found is None:
-            await _missing(login, direct, has_withheld=shown.has_withheld)
+            await _missing(login, direct, is_there=bool(shown.withheld))
         return _Answer(meant=found, direct=True, stale=stale)
 
 
@@ -202,8 +204,13 @@ async def _numbered(login: TargetLogin, name: str, look: Lookup) -> PodFacts | N
     raise BastionError(Code.TARGET_MISSING, f"sts/{name} has no pod {login.name} now; its pods: {names}")
 
 
-async def _missing(login: TargetLogin, direct: Direct, *, has_withheld: bool) -> NoReturn:
-    """Say that there is nothing of that name, in the same words whether there is not or it is withheld."""
+async def _missing(login: TargetLogin, direct: Direct, *, is_there: bool) -> NoReturn:
+    """Say that there is nothing of that name, in the same words whether there is not or it is withheld.
+
+    Raises CLUSTER_DENIED instead if the bastion could not look everywhere.
+    """
+    if direct.denied is not None:
+        raise direct.denied
     if not await direct.has_namespace(login.namespace):
         raise BastionError(
             Code.TARGET_MISSING,
@@ -214,7 +221,7 @@ async def _missing(login: TargetLogin, direct: Direct, *, has_withheld: bool) ->
     raise BastionError(
         Code.TARGET_MISSING,
         f"there is no {what} in namespace {login.namespace}, or your roles do not reach it",
-        detail=choice.presence(is_there=has_withheld),
+        detail=choice.presence(is_there=is_there),
     )
 
 

@@ -137,7 +137,7 @@ _FOR: Mapping[Action, tuple[Rule, ...]] = {
         Rule(reason="to reach a pod's ports; both verbs as for exec", resources=("pods/portforward",), verbs=_CALLED),
     ),
     Action.LOGS: (Rule(reason="to read logs", resources=("pods/log",), verbs=("get",)),),
-    Action.DESCRIBE: (Rule(reason="to see a pod as it is", resources=("pods",), verbs=("get",)), _EVENTS),
+    Action.DESCRIBE: (Rule(reason="to see a pod as it is", resources=("pods",), verbs=("get",)),),
     Action.EVENTS: (_EVENTS,),
     Action.TOP: (Rule(reason="to see what a pod uses", group="metrics.k8s.io", resources=("pods",), verbs=("get",)),),
     Action.PODS: (),  # the bastion's own list, of which people see what the policy lets them reach

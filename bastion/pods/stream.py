@@ -12,7 +12,7 @@ import contextlib
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -58,6 +58,10 @@ async def _as_it_is(end: Exited, _idle_s: float) -> Exited:
     return end
 
 
+async def _unasked() -> bool:
+    return False
+
+
 async def _nowhere(name: str) -> str:
     return f"signal {name} was not delivered"
 
@@ -68,10 +72,12 @@ class Around:
 
     explain: an end and the seconds since anything passed, to the end as the person is to hear it.
     signal: delivers a signal by its name, and returns why it could not, "" if it could.
+    is_reachable: whether the API server answers soon, asked for something else on another connection.
     """
 
     explain: Callable[[Exited, float], Awaitable[Exited]] = _as_it_is
     signal: Callable[[str], Awaitable[str]] = _nowhere
+    is_reachable: Callable[[], Awaitable[bool]] = _unasked
 
 
 class WebSocketExec:
@@ -93,6 +99,8 @@ class WebSocketExec:
         self._heard = self._passed = time.monotonic()
         self._asked: float | None = None  # when input was sent that nothing has followed
         self._sending = 0  # writes that wait for the pod to read
+        self._pings = self._pongs = 0  # how many were sent, and which of them was answered last
+        self._fed = -1  # how many pings had been sent when input last was
         self._signals: deque[str] = deque()  # those that wait, the first being delivered
         self._complaints: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -242,7 +250,9 @@ class WebSocketExec:
             await asyncio.sleep(BETWEEN_SIGNALS_S)
 
     def end(self, reason: str) -> None:
-        """Take the stream for broken, if it has not ended by itself."""
+        """Take the stream for broken, if it has not ended by itself; why is known, and not asked for again."""
+        if self._end is None:
+            self._around = replace(self._around, explain=_as_it_is)
         self._finish(ends.broken(reason))
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -252,6 +262,7 @@ class WebSocketExec:
 
     async def _frame(self, data: bytes) -> None:
         self._passed = time.monotonic()
+        self._fed = self._pings
         # A write that fails is no news of its own: the reader finds out why, and says so.
         self._sending += 1
         try:
@@ -276,7 +287,10 @@ class WebSocketExec:
             case aiohttp.WSMsgType.PING:
                 # not awaited here: a write may wait for a pod that waits for us to read
                 self._start(self._pong(message.data), "pod-pong")
-            case aiohttp.WSMsgType.PONG | aiohttp.WSMsgType.TEXT:
+            case aiohttp.WSMsgType.PONG:
+                if message.data.isdigit():
+                    self._pongs = max(self._pongs, int(message.data[:9]))
+            case aiohttp.WSMsgType.TEXT:
                 pass
             case _:
                 self._finish(ends.broken("the connection to the pod was lost"))
@@ -310,11 +324,29 @@ class WebSocketExec:
             elif not self._room.is_set() or self._sending:
                 # We do not listen, or our pings wait behind input that the pod does not read: silence means nothing.
                 self._heard = time.monotonic()
-            elif time.monotonic() - self._heard > SILENCE_S:
+            elif (
+                self._silent_s > SILENCE_S - PING_EVERY_S and self._may_be_unread and await self._around.is_reachable()
+            ):
+                self._heard = time.monotonic()
+            elif self._silent_s > SILENCE_S:
                 self._finish(ends.broken(f"no answer from the API server for {SILENCE_S:.0f} s"))
             with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError, TimeoutError):
                 async with asyncio.timeout(PING_EVERY_S):
-                    await self._ws.ping()
+                    self._pings += 1
+                    await self._ws.ping(b"%d" % self._pings)
+
+    @property
+    def _silent_s(self) -> float:
+        return time.monotonic() - self._heard
+
+    @property
+    def _may_be_unread(self) -> bool:
+        """Whether no ping behind the last input was answered.
+
+        What passes input on reads nothing more while the pod does not, and so no ping: buffers on the way hold
+        megabytes that the pod did not read (seen with the kubelet's v4).
+        """
+        return self._pongs <= self._fed
 
     def _peer_is_gone(self) -> bool:
         """Whether TCP hears nothing of the peer: neither that it has what was sent nor that it has no room for more."""

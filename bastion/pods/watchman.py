@@ -7,7 +7,7 @@ import contextlib
 import itertools
 from typing import TYPE_CHECKING
 
-from bastion.errors import BastionError, Code
+from bastion.errors import BastionError
 from bastion.model import Outcome
 from bastion.pods import fate, kinds
 from bastion.pods.answers import is_node_away, unavailable
@@ -123,14 +123,16 @@ class Watchman:
         Raises BastionError: TARGET_MISSING if it is another by now, or is not any more what the policy looked at;
         CLUSTER_*.
         """
-        pod = await self._look(target, tell)
-        if pod is None:
-            raise BastionError(Code.TARGET_MISSING, fate.changed(target, "deleted"))
-        if pod.uid != target.pod_uid:
-            raise BastionError(Code.TARGET_MISSING, fate.changed(target, "replaced by another of that name"))
-        if (pod.labels, pod.host_network) != (target.labels, target.host_network):
-            raise BastionError(Code.TARGET_MISSING, fate.changed(target, "changed meanwhile"))
-        return pod
+        return fate.unchanged(target, await self._look(target, tell))
+
+    async def is_reachable(self, target: Target) -> bool:
+        """Whether the API server answers soon, when it is asked for the pod."""
+        try:
+            async with asyncio.timeout(WHY_BROKEN_WITHIN_S):
+                await self._look(target)
+        except (BastionError, TimeoutError):
+            return False
+        return True
 
     async def end_with_pod(self, stream: WebSocketExec, begun: PodFacts, target: Target) -> None:
         """End a stream that its container did not take along: some freeze (kubernetes#129144)."""
@@ -204,7 +206,7 @@ class Watchman:
                 behind = not self._keeps_up(target) and again % ASK_EACH == 0
                 if behind or fate.fate(begun, latest[0], target.container):
                     became = await self._asked(begun, target)
-                while not became and knocks.are_due(in_doubt=is_in_doubt() or fate.is_doubtful(latest[0])):
+                while not became and knocks.are_due(unanswered=is_in_doubt(), unready=fate.is_doubtful(latest[0])):
                     became = knocks.heard(await self._knocked(target), target)
                 if became:
                     return became

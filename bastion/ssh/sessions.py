@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bastion.trip import Asked
 
 _NOBODYS = "the key of this connection lets nobody in any more: it, or who had it, was locked or removed"
+_UNWRITTEN = "your login could not be written down"
 _ANOTHERS = "the key of this connection belongs to somebody else now: connect again"
 
 
@@ -34,11 +35,14 @@ class Sessions:
         """Write the login down; what is asked for meanwhile waits for that."""
         self._rooms = rooms
         self._visitor = visitor
-        self._written = asyncio.Event()
-        self._unrecorded: BastionError | None = None
+        self._login = rooms.stamp()
+        self._client_version = client_version
+        self._writing = asyncio.Lock()
+        self._tried = 0  # how often it was tried to write the login down
+        self._unrecorded: BastionError | None = BastionError(Code.RECORD_UNAVAILABLE, _UNWRITTEN)
         self._stopping: str | None = None
         self._channels: set[SessionChannel] = set()
-        rooms.start(self._write_down_first(client_version), f"login-{visitor.connection}")
+        rooms.start(self._write_down_first(), f"login-{visitor.connection}")
 
     @property
     def visitor(self) -> Visitor:
@@ -62,26 +66,33 @@ class Sessions:
         for channel in list(self._channels):
             channel.hang_up(reason)
 
-    async def _write_down_first(self, client_version: str) -> None:
-        visitor, log = self._visitor, self._rooms.log
-        try:
-            await self._write_down(client_version)
-        except BastionError as error:
-            log.error("login.unrecorded", person=visitor.person.subject, source=visitor.source.host, error=str(error))
-            self._unrecorded = error
-        except Exception:
-            log.exception("login.bug")
-            self._unrecorded = BastionError(Code.RECORD_UNAVAILABLE, "your login could not be written down")
-        self._written.set()
+    async def _write_down_first(self) -> None:
+        """Write the login down, unless it is; who asks for a session tries again what failed before."""
+        visitor, log, before = self._visitor, self._rooms.log, self._tried
+        async with self._writing:
+            if self._unrecorded is None or self._tried > before:
+                return
+            try:
+                await self._write_down()
+                self._unrecorded = None
+            except BastionError as error:
+                log.error(
+                    "login.unrecorded", person=visitor.person.subject, source=visitor.source.host, error=str(error)
+                )
+                self._unrecorded = error
+            except Exception:
+                log.exception("login.bug")
+                self._unrecorded = BastionError(Code.RECORD_UNAVAILABLE, _UNWRITTEN)
+            self._tried += 1
 
-    async def _write_down(self, client_version: str) -> None:
-        visitor, stamp = self._visitor, self._rooms.stamp()
+    async def _write_down(self) -> None:
+        visitor, stamp = self._visitor, self._login
         connection = ConnectionRecord(
             id=visitor.connection,
             person=visitor.person.subject,
             credential=visitor.credential,
             source=visitor.source,
-            client_version=client_version,
+            client_version=self._client_version,
             opened_at=stamp.at,
         )
         accepted = event_of(visitor, stamp, "login.accepted", Outcome.SUCCESS)
@@ -109,7 +120,7 @@ class Sessions:
     async def _standing(self, asked: Asked) -> Visitor | Refusal:
         """The person as they are now, or why they begin nothing: also where that, or the login, cannot be known."""
         visitor = self._visitor
-        await self._written.wait()
+        await self._write_down_first()
         if self._unrecorded is not None:
             return refusal_of(asked, self._unrecorded)
         try:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from sqlalchemy import create_engine, event, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 from bastion.errors import BastionError, Code
 from bastion.store.schema import REVISION
@@ -42,6 +43,10 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
+
+
+class Interrupted(BastionError):  # noqa: N818 - it says what happened to a write that may be tried again
+    """The database failed, not what it was given: the same may be written a moment later."""
 
 
 def parse_url(url: str) -> URL:
@@ -84,11 +89,17 @@ def open_engine(url: str) -> AsyncEngine:
         engine = create_async_engine(parsed, hide_parameters=True)
         _listen(engine.sync_engine, str(parsed.database))
         return engine
-    return create_async_engine(
-        parsed,
-        hide_parameters=True,
-        connect_args={"timeout": CONNECT_TIMEOUT_S, "server_settings": _POSTGRESQL},
-    )
+    return _postgresql(parsed)
+
+
+def unpooled(engine: AsyncEngine) -> AsyncEngine:
+    """The same PostgreSQL, each connection made when it is asked for: a pool's may have ended long ago."""
+    return _postgresql(engine.url, poolclass=NullPool)
+
+
+def _postgresql(url: URL, **options: Any) -> AsyncEngine:
+    settings = {"timeout": CONNECT_TIMEOUT_S, "server_settings": _POSTGRESQL}
+    return create_async_engine(url, hide_parameters=True, connect_args=settings, **options)
 
 
 def open_blocking_sqlite(url: URL) -> Engine:

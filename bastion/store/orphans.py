@@ -6,7 +6,8 @@ or in vain, though its end is written: that is done beside it, and for minutes w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -19,15 +20,22 @@ from bastion.store.rows import Row, command_end_row, from_us, session_end_row, s
 from bastion.store.schema import command, command_end, event, session, session_end, transcript_chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from bastion.model import Target
     from bastion.records import SessionRecord
+
+    Told = Mapping[tuple[str, str], tuple[str, str]]
+    """The details, as JSON, and the rules of events, by session and type."""
 
 INCOMPLETE = "session.incomplete"
 """The type of the event that tells of it."""
+
+ENTERED = "session.debug.entered"
+"""The type of the event that says that a session opens in a debug container, which its detail names."""
 
 REASON = f"bastion ended without closing this session; {LOSS}"
 
@@ -42,11 +50,14 @@ _STARTS_NOTHING = (Action.LOGS, Action.DESCRIBE, Action.EVENTS, Action.TOP, Acti
 class Left:
     """A session of an earlier life that may have left processes in its pod.
 
+    where: the container that its process ran in. roles: by name, those that let it in there.
     outcome, ended_at: how and when it ended. was_open: that life did not close it; the end is the last that is known.
     is_told: the record says that what it left could not be looked for.
     """
 
     session: SessionRecord
+    where: Target
+    roles: frozenset[str]
     outcome: Outcome
     ended_at: datetime
     was_open: bool
@@ -66,18 +77,14 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
-    """A session without an end, the end it gets, as incomplete, and the rows of it."""
+    """A session without an end, and the rows of the end it gets, as incomplete.
+
+    left: where to look for its processes: in one place, or in none if it started nothing.
+    """
 
     session: SessionRecord
-    end: SessionEnd
     rows: tuple[Row, ...]
-
-    @property
-    def left(self) -> list[Left]:
-        """Where to look for its processes: in one place, or in none if it started nothing."""
-        if self.session.action in _STARTS_NOTHING:
-            return []
-        return [Left(session=self.session, outcome=self.end.outcome, ended_at=self.end.ended_at, was_open=True)]
+    left: tuple[Left, ...]
 
     def event(self, id_: str, at: datetime) -> AuditEvent:
         """The event that tells of it."""
@@ -120,8 +127,9 @@ async def ends_of_orphans(
         .order_by(session.c.started_at, session.c.id)
     )
     orphans = []
-    for row in (await connection.execute(open_sessions)).all():
-        record = session_of(row._asdict())
+    records = [session_of(row._asdict()) for row in (await connection.execute(open_sessions)).all()]
+    told = await _told(connection, [record.id for record in records])
+    for record in records:
         commands = await _open_commands(connection, record.id)
         ended_at = record.started_at + await _last_chunk(connection, record.id)
         end = SessionEnd(
@@ -136,7 +144,8 @@ async def ends_of_orphans(
         )
         ends = (CommandEnd(command=id_, status=_BROKEN_STATUS, ended_at=ended_at) for id_ in commands)
         rows = (*(command_end_row(each, session=record.id) for each in ends), session_end_row(end))
-        orphans.append(Orphan(session=record, end=end, rows=rows))
+        left = () if record.action in _STARTS_NOTHING else (_left(record, end.outcome, ended_at, told, was_open=True),)
+        orphans.append(Orphan(session=record, rows=rows, left=left))
     return orphans
 
 
@@ -156,26 +165,38 @@ async def lately_ended(connection: AsyncConnection, *, writer: str, name: str) -
     rows = [row._asdict() for row in (await connection.execute(newest)).all()]
     told = await _told(connection, [row["id"] for row in rows])
     return [
-        Left(
-            session=session_of(row),
-            outcome=Outcome(row["outcome"]),
-            ended_at=from_us(row["ended_at"]),
-            was_open=False,
-            is_told=(row["id"], "session.not_reaped") in told,
-        )
+        _left(session_of(row), Outcome(row["outcome"]), from_us(row["ended_at"]), told, was_open=False)
         for row in rows
         if (row["id"], "session.reaped") not in told
     ]
 
 
-async def _told(connection: AsyncConnection, sessions: Sequence[str]) -> set[tuple[str, str]]:
-    """What the record says of looking for what sessions left: each session, and the event's type."""
+async def _told(connection: AsyncConnection, sessions: Sequence[str]) -> Told:
+    """What the record says of where sessions ran, and of looking for what they left."""
     query = (
-        select(event.c.session, event.c.type)
+        select(event.c.session, event.c.type, event.c.detail, event.c.rule)
         .where(event.c.session.in_(sessions))
-        .where(event.c.type.in_(("session.reaped", "session.not_reaped")))
+        .where(event.c.type.in_((ENTERED, "session.reaped", "session.not_reaped")))
     )
-    return {(id_, kind) for id_, kind in (await connection.execute(query)).all()}
+    return {(id_, kind): (detail, rule) for id_, kind, detail, rule in (await connection.execute(query)).all()}
+
+
+def _left(session: SessionRecord, outcome: Outcome, ended_at: datetime, told: Told, *, was_open: bool) -> Left:
+    """Where to look for a session's processes: in its target, or in the debug container beside it that it opened in."""
+    where, roles = session.target, {session.role}
+    if (session.id, ENTERED) in told:
+        detail, rule = told[session.id, ENTERED]
+        where = replace(where, container=json.loads(detail)["container"], ephemeral=True, beside=where.container)
+        roles.add(rule.partition("/")[0])  # a rule is called "role/allow[0]"
+    return Left(
+        session=session,
+        where=where,
+        roles=frozenset(roles),
+        outcome=outcome,
+        ended_at=ended_at,
+        was_open=was_open,
+        is_told=(session.id, "session.not_reaped") in told,
+    )
 
 
 async def _last_chunk(connection: AsyncConnection, session_id: str) -> timedelta:

@@ -20,7 +20,7 @@ from bastion.store import schema
 from bastion.store.chains import link_of
 from bastion.store.engine import unavailable
 from bastion.store.orphans import INCOMPLETE
-from bastion.store.rows import chunk_of, command_of, event_of, from_us, session_end_of, session_of, to_us
+from bastion.store.rows import chunk_of, command_of, event_of, from_us, session_end_of, session_of, storable, to_us
 from bastion.store.views import CommandView, EventView, SessionView
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Reader:
 
 def _listed(query: Select[Any], table: Table, time: Column[int], which: Filter, before: Position | None) -> Select[Any]:
     conditions = [
-        table.c[name] == value
+        table.c[name] == storable(value)  # as names are written
         for name, value in (("person", which.person), ("namespace", which.namespace), ("pod", which.pod))
         if value
     ]

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from bastion.errors import BastionError, Code
 from bastion.store import schema
 from bastion.store.chains import Heads
-from bastion.store.engine import UNAVAILABLE, unavailable
+from bastion.store.engine import UNAVAILABLE, Interrupted, unavailable
 from bastion.store.running import running
 
 if TYPE_CHECKING:
@@ -33,10 +33,6 @@ class Group:
 
     rows: tuple[Row, ...]
     change: Change | None = None
-
-
-class Interrupted(BastionError):  # noqa: N818 - it says what happened to a write that may be tried again
-    """The database failed, not a group: the same may be written a moment later."""
 
 
 class Transactions:

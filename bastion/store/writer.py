@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from bastion.errors import BastionError, Code
 from bastion.model import Outcome
 from bastion.records import AuditEvent
-from bastion.store.engine import UNAVAILABLE, unavailable
+from bastion.store.engine import UNAVAILABLE, Interrupted, unavailable
 from bastion.store.lease import lease
 from bastion.store.orphans import Earlier, ends_of_orphans, lately_ended
 from bastion.store.rows import (
@@ -30,7 +30,7 @@ from bastion.store.rows import (
     session_end_row,
     session_row,
 )
-from bastion.store.transactions import Group, Interrupted, Transactions
+from bastion.store.transactions import Group, Transactions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,6 +112,7 @@ class Writer:
         self._closing = False
         self._begun = False
         self._held = AsyncExitStack()  # the lease of the name, once begun
+        self._check_lease: Callable[[], None] = lambda: None
         self._started = self._event_of_start()
         self._transactions = Transactions(engine, writer=self.id, started=self._started, timeout=timeout)
         self._task = asyncio.create_task(self._run(), name=f"writer {name}")
@@ -121,10 +122,11 @@ class Writer:
 
         Returns those, and the sessions whose processes may still be in their pods. For a process that serves; others
         begin with their first event.
+        From then on nothing is written while the name is not held, nor ever again once another process has taken it.
         Raises BastionError: CONFLICT if another process of that name is alive, RECORD_UNAVAILABLE.
         """
         if not self._begun:
-            await self._held.enter_async_context(lease(self._engine, self.name))
+            self._check_lease = await self._held.enter_async_context(lease(self._engine, self.name))
             self._begun = True
         await self._submit((self._started,))
         try:
@@ -249,7 +251,7 @@ class Writer:
 
     async def _commit(self, batch: list[_Entry]) -> None:
         """Write a batch and answer its callers. One entry's fault never becomes another's."""
-        errors = await self._transactions.write([entry.group for entry in batch])
+        errors = await self._written([entry.group for entry in batch])
         now = asyncio.get_running_loop().time()
         again = []
         for entry, error in zip(batch, errors, strict=True):
@@ -261,6 +263,14 @@ class Writer:
             self._queue.extendleft(reversed(again))
             self._queued += sum(entry.size for entry in again)
             await asyncio.sleep(RETRY_S)
+
+    async def _written(self, groups: Sequence[Group]) -> list[BastionError | None]:
+        """Commit groups, unless the name is not ours now: who has it meanwhile has closed our sessions."""
+        try:
+            self._check_lease()
+        except BastionError as error:
+            return [error] * len(groups)
+        return await self._transactions.write(groups)
 
     def _event_of_start(self) -> Row:
         event = AuditEvent(

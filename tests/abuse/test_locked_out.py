@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +86,12 @@ async def moved(bastion: Bastion) -> AsyncIterator[None]:
         await changed(bastion, "people", "remove", "alice")
 
 
+def kubectl(bastion: Bastion, *arguments: str, given: dict[str, Any] | None = None) -> None:
+    argv = ["kubectl", "--kubeconfig", str(bastion.folder / "cluster" / "kubeconfig"), "-n", "default", *arguments]
+    text = json.dumps({"apiVersion": "v1", "kind": "Pod", **given}) if given is not None else ""
+    subprocess.run(argv, input=text, text=True, check=True, capture_output=True, timeout=60)
+
+
 def refusals(bastion: Bastion, connection: str) -> list[dict[str, Any]]:
     """What was refused on a connection, newest first."""
     events = bastion.audit("events", "--limit", "200")
@@ -155,6 +163,31 @@ async def test_a_menu_that_was_open_leads_nowhere(house: Bastion) -> None:
             at.type("web.default\r")
             await asyncio.to_thread(at.expect, GONE.decode())
             assert await asyncio.to_thread(at.wait) == 254
+
+
+async def test_who_is_locked_while_they_wait_for_a_pod_does_not_get_in(house: Bastion) -> None:
+    gated = {
+        "metadata": {"name": "gated", "namespace": "default"},
+        "spec": {
+            "schedulingGates": [{"name": "example.com/quota"}],
+            "containers": [{"name": "main", "image": "local/debian:1"}],
+        },
+    }
+    await asyncio.to_thread(kubectl, house, "apply", "--validate=false", "-f", "-", given=gated)
+    argv = [str(argument) for argument in house.ssh_argv("-tt", "gated.default@b")]
+    with Terminal(argv, WindowSize(cols=100, rows=30), {**house.env, "TERM": "xterm"}) as at:
+        await asyncio.to_thread(at.expect, "waiting for pod gated")
+        async with locked(house):
+            open_it = '{"spec":{"schedulingGates":[]}}'
+            await asyncio.to_thread(kubectl, house, "patch", "pod", "gated", "--type=merge", "-p", open_it)
+            await asyncio.to_thread(at.expect, GONE.decode())
+            assert await asyncio.to_thread(at.wait) == 254
+    await asyncio.to_thread(kubectl, house, "delete", "pod", "gated", "--wait=false")
+
+    events = await asyncio.to_thread(house.audit, "events", "--limit", "20")
+    refused = next(one for one in events if one["type"] == "session.refused")
+    assert (refused["rule"], refused["login"]) == ("unknown-credential", "gated.default")
+    assert not [one for one in await asyncio.to_thread(house.audit, "sessions") if one["pod"] == "gated"]
 
 
 async def test_openssh_shows_why_over_a_connection_that_is_shared(house: Bastion) -> None:

@@ -23,7 +23,8 @@ from click.testing import CliRunner
 from bastion import policyfile
 from bastion.cli import doctor as doctor_command
 from bastion.cli import doctor_cluster, doctor_local
-from bastion.pods import manifests, rights
+from bastion.localcluster import seed
+from bastion.pods import api, manifests, probe, rights
 from bastion.settings import KubernetesSettings
 from bastion.store.migrate import upgrade
 from support.cluster import running_cluster_sync
@@ -112,6 +113,15 @@ def account(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     connection.close()
     authority = {"certificate-authority": str(cluster.ca)}
     return write_kubeconfig(folder / "config", cluster.url, cluster=authority, user={"token": token})
+
+
+async def exec_said(kubeconfig: Path, pod: tuple[str, str]) -> tuple[str, str]:
+    """Message and advice about an exec in a pod, which does not work."""
+    settings = KubernetesSettings(kubeconfig=str(kubeconfig))
+    checks = [check async for check in doctor_cluster.cluster_checks(settings, (), pod)]
+    (found,) = (check for check in checks if check.check == "exec")
+    assert found.outcome == "failed"
+    return found.message, found.advice
 
 
 def of(checks: list[dict[str, str]], name: str) -> list[dict[str, str]]:
@@ -240,6 +250,36 @@ class TestAgainstACluster:
         checks = doctor.checks("--kubeconfig", str(account), "--pod", "default/none", status=1)
 
         assert "there is no pod none in namespace default" in of(checks, "exec")[0]["message"]
+        assert of(checks, "exec")[0]["advice"] == "name a pod that runs"
+
+    async def test_a_right_that_exec_needs_and_lacks_is_what_it_advises(self, account: Path) -> None:
+        pod = f"api-{seed.API_HASH}-{seed.API_PODS[0]}"
+        message, advice = await exec_said(account, ("shop", pod))
+
+        assert message.startswith(f"the cluster's own RBAC does not let you into pod {pod} in namespace shop")
+        assert advice == "bastion:reaper needs pods/exec there: see `bastion doctor --rbac`"
+
+    @pytest.mark.parametrize(
+        ("hang", "said"), [(False, "cannot be reached by the API server"), (True, "does not answer; try again")]
+    )
+    async def test_a_node_that_fails_is_named_and_no_right_is_blamed(
+        self,
+        cluster: Cluster,
+        account: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        hang: bool,  # noqa: FBT001 - a parameter of the test
+        said: str,
+    ) -> None:
+        monkeypatch.setattr(api, "CONNECT_TIMEOUT_S", 2.0)
+        monkeypatch.setattr(probe, "REQUEST_TIMEOUT_S", 2.0)
+        await cluster.control({"do": "node", "up": False, "hang": hang, "grace": 300})
+        try:
+            message, advice = await exec_said(account, ("default", "web"))
+        finally:
+            await cluster.control({"do": "node", "up": True})
+
+        assert message.startswith(f"the node of pod web (local-node) {said}")
+        assert advice == "see to that pod's node, or name a pod on another node"
 
     def test_the_flag_wins_over_the_settings(self, doctor: Doctor, account: Path) -> None:
         variables = {"BASTION_KUBERNETES_KUBECONFIG": "/none", "BASTION_KUBERNETES_CONTEXT": "none"}
@@ -265,7 +305,9 @@ class TestAgainstACluster:
 
 
 class TestAgainstSomethingElse:
-    async def checks_of(self, tmp_path: Path, **answer: Any) -> dict[str, tuple[str, str]]:
+    async def checks_of(
+        self, tmp_path: Path, *, pod: tuple[str, str] | None = None, **answer: Any
+    ) -> dict[str, tuple[str, str]]:
         """Outcome and message of each check (the last of its name) against a server that answers everything so."""
         authority = new_authority()
         async with serving(tmp_path, authority) as peer:
@@ -276,7 +318,7 @@ class TestAgainstSomethingElse:
             settings = KubernetesSettings(kubeconfig=str(path))
             return {
                 check.check: (check.outcome, check.message)
-                async for check in doctor_cluster.cluster_checks(settings, (), None)
+                async for check in doctor_cluster.cluster_checks(settings, (), pod)
             }
 
     @pytest.mark.parametrize(
@@ -304,7 +346,10 @@ class TestAgainstSomethingElse:
 
     @pytest.mark.parametrize("body", [b"", b"[]", b"no JSON", b'{"status": []}'])
     async def test_a_server_that_answers_something_else_is_never_ok(self, tmp_path: Path, body: bytes) -> None:
-        checks = await self.checks_of(tmp_path, body=body)
+        checks = await self.checks_of(tmp_path, pod=("default", "web"), body=body)
+
+        assert checks["exec"][0] == "failed"
+        assert "its answer is not understood" in checks["exec"][1]
 
         assert checks["api-server"][0] == "warning"
         assert checks["rights"][0] == "failed"

@@ -72,6 +72,17 @@ def test_policy_check_says_what_debug_containers_are_made_of(tmp_path: Path) -> 
     )
 
 
+def test_policy_check_warns_of_a_debug_that_makes_nothing(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    role = "{allow: [{namespaces: [shop], actions: [debug]}]}"
+    policy.write_text(f'roles:\n  dbg: {role}\nbindings:\n  - {{role: dbg, subjects: ["group:x"]}}\n')
+
+    done = Bastion(folder=tmp_path).run("policy", "check", str(policy))
+
+    assert done.returncode == 0, done.stderr
+    assert "warning: role dbg allows debug and names no image, so it makes no debug container" in done.stderr
+
+
 @pytest.mark.parametrize("arguments", [[], ["peopel"], ["people", "add"], ["people", "add", "a b"], ["--nonsense"]])
 def test_a_wrong_command_line_is_status_2_with_the_usage(tmp_path: Path, arguments: list[str]) -> None:
     done = Bastion(folder=tmp_path).run(*arguments)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 
+from bastion.console import tables, whoami
 from bastion.console.door import Console
 from bastion.console.visit import ConsoleRooms
 from bastion.events import Input, InputClosed, Resized, Signalled
@@ -29,9 +30,11 @@ from support.podobjects import RUNNING, pod, terminated, waiting
 from support.records import SettableClock, counted_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from bastion.events import ClientEvent
+    from bastion.model import KubeIdentity, Target
+    from bastion.ports import Tell
 
 LOOKS = {Action.PODS, Action.DESCRIBE, Action.LOGS, Action.EVENTS, Action.TOP}
 
@@ -352,6 +355,25 @@ async def test_rbac_has_the_last_word_on_what_is_looked_at(bastion: Bastion) -> 
     assert refused.notices == ["the cluster's own RBAC does not let you see events"]
 
 
+class Swapped(Cluster):
+    """A cluster in which a pod has become another since it was found: of its containers only vault is left."""
+
+    async def pod(self, target: Target, identity: KubeIdentity, tell: Tell) -> Mapping[str, Any]:
+        found = await super().pod(target, identity, tell)
+        return {**found, "spec": {**found["spec"], "containers": [{"name": "vault"}]}}
+
+
+async def test_of_a_pod_in_which_nothing_is_left_that_the_person_sees_nothing_is_described() -> None:
+    swapped = Bastion(Swapped(objects=OBJECTS))
+
+    for command in ("describe web.shop", "describe web.shop --json", "describe web.shop+app"):
+        client = await asked(swapped, command, person="carl")
+        assert (client.status, client.out) == (253, b"")
+        said = client.err.decode() + "".join(client.notices)
+        assert "pod web in namespace shop was changed meanwhile; ask again" in said
+    assert (await asked(swapped, "describe web.shop")).status == 0
+
+
 @pytest.mark.parametrize("command", ["describe", "logs", "events", "top"])
 async def test_where_the_person_has_no_rule_nobody_says_what_is_there(bastion: Bastion, command: str) -> None:
     there = await asked(bastion, f"{command} db.prod")
@@ -591,6 +613,26 @@ async def test_whoami_says_who_and_what_follows(bastion: Bastion) -> None:
         ("reader", ["person:dora"], ["describe", "logs"]),
         ("watcher", ["person:dora"], ["events"]),
     ]
+
+
+def test_whoami_names_what_deny_rules_take_away() -> None:
+    shopper = role("shopper", Action.SHELL, Action.LOGS)
+    vault = Rule(name="shopper/deny[0]", namespaces=("shop",), actions=frozenset({Action.SHELL}), containers=("vault",))
+    bound = Binding(role="shopper", subjects=frozenset({"person:alice"}))
+    rules = Policy(roles=(replace(shopper, deny=(vault,)),), bindings=(bound,), digest="0")
+    visitor = Visitor(
+        connection="conn1",
+        person=Person(subject="alice", groups=frozenset()),
+        credential=Credential(kind="key", id="SHA256:abc"),
+        source=Source(host="192.0.2.7", port=50000),
+        login="b",
+    )
+    said = whoami.text(visitor, rules, tables.paper(None), impersonating=True).decode().splitlines()
+    [about] = [json.loads(whoami.json_lines(visitor, rules, tables.paper(None), impersonating=True))]
+
+    assert "    allows:             logs, shell" in said
+    assert "    denies:             shell (in some places, to whatever role allows it)" in said
+    assert (about["roles"][0]["actions"], about["roles"][0]["denies"]) == (["logs", "shell"], ["shell"])
 
 
 async def test_at_forty_columns_what_goes_on_stays_in_its_column(bastion: Bastion) -> None:

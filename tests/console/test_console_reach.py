@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bastion import policy
 from bastion.console import podstatus, reach
 from bastion.model import Action, Allow, Person
-from bastion.podfacts import PodFacts, pod_facts, target_of
+from bastion.podfacts import PodFacts, names_any, pod_facts, target_of, without_naming
 from bastion.policy import Binding, Policy, Role, Rule
 from support.podobjects import RUNNING, Object, pod, terminated, waiting
 
@@ -183,6 +183,22 @@ def test_a_text_betrays_a_hidden_container_by_its_name(text: str, *, betrays: bo
     assert one.betrayed_by(text) is betrays
     assert one.said(text) == ("(not shown)" if betrays else text)
     assert reach.as_seen(facts("web", "app", "vault"), {"app", "vault"}).said(text) == text
+
+
+WORDS = st.lists(
+    st.sampled_from(["vault", "app", "Container", "my-vault", "low", "1.5Gi", ". ", ".", "\n"]), max_size=12
+)
+
+
+@given(WORDS.map(" ".join))
+def test_no_sentence_that_names_a_container_is_left_and_every_other_is(text: str) -> None:
+    left = without_naming(text, ["vault"])
+
+    assert not names_any(left, ["vault"])
+    assert without_naming(text, []).split() == text.split()
+    assert without_naming(left, ["vault"]) == left
+    if not names_any(text, ["vault"]):
+        assert left.split() == text.split()
 
 
 def test_the_rules_that_open_a_place_are_named() -> None:

@@ -29,6 +29,7 @@ EMBEDDED_ONLY: Mapping[str, str] = {
     "tests/trip/test_shell.py::test_bash_is_the_shell_where_there_is_one_and_sh_elsewhere": "two images with shells",
     "tests/trip/test_exec.py::test_a_container_without_a_shell_runs_its_own_program_by_argv": "a program of its image",
     "tests/trip/test_exec.py::test_a_container_without_a_shell_gets_input_whole": "a program of its image",
+    "tests/trip/test_debug.py::test_a_program_left_where_there_is_no_shell_is_told_of": "a program of its image",
     "tests/trip/test_signals.py::test_where_there_is_no_shell_to_deliver_it_that_is_said": "a program of its image",
     "tests/trip/test_signals.py::test_a_flood_of_signals_costs_a_few_execs": "what was ever executed is counted",
 }

@@ -146,14 +146,21 @@ async def test_a_session_takes_as_long_as_it_took_and_its_record_keeps_its_order
         source=Source(host="192.0.2.7", port=50000),
         login="web.default",
     )
+
+    async def let_in() -> Visitor:
+        return visitor
+
     async with made(tmp_path, clock) as (trips, store):
         await store.writer.open_connection(connection("conn1"))
         began = time.monotonic()
         await trips.run(
-            visitor, Asked(command=b"echo one; read x; sleep 0.2; echo two", pty=None, action=Action.EXEC), typist
+            visitor,
+            Asked(command=b"echo one; read x; sleep 0.2; echo two", pty=None, action=Action.EXEC),
+            typist,
+            let_in,
         )
         took = time.monotonic() - began
-        await trips.run(visitor, Asked(command=b"echo after", pty=None, action=Action.EXEC), typist)
+        await trips.run(visitor, Asked(command=b"echo after", pty=None, action=Action.EXEC), typist, let_in)
 
         views = {one.record.id: one for one in await store.reader.sessions(Filter(), limit=10)}
         commands = {one.record.text: one for one in await store.reader.commands(Filter(), limit=10)}

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from support.faults import Faulty, Printing
 
 SESSION = records.session("sess1")
+WHERE = dataclasses.replace(SESSION.target, container="bastion-debug-1", ephemeral=True, beside="app")
 AWAY = BastionError(Code.CLUSTER_UNAVAILABLE, "the cluster's API server cannot be reached")
 
 
@@ -106,7 +107,7 @@ class Looked:
         self.looks = 0
 
     async def reap(self, target: Target, marker: str, *, lingering: bool) -> Reaped:
-        assert (target, marker, lingering) == (SESSION.target, SESSION.id, False)
+        assert (target, marker, lingering) == (WHERE, SESSION.id, False)
         self.looks += 1
         if not self.answers:
             await asyncio.Event().wait()
@@ -153,7 +154,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_bastion_that_ends_before_it_had_looked_says_so(tmp_path: Path) -> None:
     async with looking(tmp_path) as (work, pods, store):
         tasks = app.Tasks()
-        tasks.start(work.reap(SESSION, Outcome.EXITED), "reap")
+        tasks.start(work.reap(SESSION, Outcome.EXITED, where=WHERE), "reap")
         tasks.start(work.reap_again(left(is_told=True), lingering=False, after_s=0), "told already")
         tasks.start(work.reap_again(left(), lingering=False, after_s=60), "in its turn")
 
@@ -167,7 +168,7 @@ async def test_a_bastion_that_ends_before_it_had_looked_says_so(tmp_path: Path) 
 async def test_what_is_told_already_is_not_told_again_at_the_end(tmp_path: Path) -> None:
     async with looking(tmp_path, AWAY, AWAY) as (work, pods, store):
         tasks = app.Tasks()
-        tasks.start(work.reap(SESSION, Outcome.EXITED), "reap")
+        tasks.start(work.reap(SESSION, Outcome.EXITED, where=WHERE), "reap")
 
         async def hangs() -> bool:
             return pods.looks == 3
@@ -181,12 +182,24 @@ async def test_what_is_told_already_is_not_told_again_at_the_end(tmp_path: Path)
 async def test_an_end_is_not_held_up_by_a_record_that_is_away(tmp_path: Path) -> None:
     async with looking(tmp_path) as (work, _, store):
         tasks = app.Tasks()
-        tasks.start(work.reap(SESSION, Outcome.EXITED), "reap")
+        tasks.start(work.reap(SESSION, Outcome.EXITED, where=WHERE), "reap")
         await store.writer.close()
         with capture_logs() as logs:
             assert await tasks.drain() == 1
 
     assert [(line["event"], line["session"]) for line in logs] == [("reap.unknown", SESSION.id)]
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_look_that_takes_too_long_is_told_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "REAP_WITHIN_S", 0.01)
+    async with looking(tmp_path) as (work, pods, store):
+        await work.reap(SESSION, Outcome.EXITED, where=WHERE)
+        told = await events(store)
+
+    assert pods.looks == 3  # it may pass
+    assert [event.type for event in told] == ["session.not_reaped"]
+    assert "what the session left was not known after 0 s" in told[0].reason
 
 
 # --- the next life ------------------------------------------------------------------------
@@ -202,6 +215,7 @@ async def test_an_end_is_not_held_up_by_a_record_that_is_away(tmp_path: Path) ->
         (True, [Reaped(ended=0, left=0)], ["session.reaped"]),
         (True, [AWAY, AWAY, Reaped(ended=1, left=0)], ["session.reaped"]),
         (True, [AWAY, AWAY, AWAY], []),
+        (False, [AWAY, BastionError(Code.TARGET_MISSING, "the pod is gone")], ["session.not_reaped"]),
         (False, [BastionError(Code.TARGET_MISSING, "the pod is gone")], []),
         (True, [BastionError(Code.TARGET_MISSING, "the pod is gone")], []),
         (False, [BastionError(Code.NO_SHELL, "no shell")], []),
@@ -218,9 +232,15 @@ async def test_a_new_life_tells_what_is_news(
 
 def left(id_: str = SESSION.id, *, pod: str = "", is_told: bool = False) -> Left:
     """A session that ended."""
-    target = dataclasses.replace(SESSION.target, pod_uid=pod or SESSION.target.pod_uid)
-    session = dataclasses.replace(SESSION, id=id_, target=target)
-    return Left(session=session, outcome=Outcome.EXITED, ended_at=START, was_open=False, is_told=is_told)
+    return Left(
+        session=dataclasses.replace(SESSION, id=id_),
+        where=dataclasses.replace(WHERE, pod_uid=pod or WHERE.pod_uid),
+        roles=frozenset({SESSION.role}),
+        outcome=Outcome.EXITED,
+        ended_at=START,
+        was_open=False,
+        is_told=is_told,
+    )
 
 
 def at(seconds: float, *, was_open: bool = False) -> Callable[[Left], Left]:

@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bastion.model import Outcome
+from support.faults import SLOWER_BY_S, TOLD_WITHIN_S
 from support.trips import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.faults import Faulty, Printing
 
 TICKS = "while sleep 0.02; do echo tick; done"
 SILENT = "echo started; while read -r x; do echo got; done"
 LOST = b"the connection to the pod was lost"
+NODE_AWAY = b"the node of pod web (local-node) cannot be reached by the API server"
 
 
-def assert_told(faulty: Faulty, printing: Printing, *words: bytes) -> None:
-    """The person saw 255 and the cause in one line, the record says the same, and nothing is left."""
+@contextmanager
+def told(faulty: Faulty, printing: Printing, *words: bytes, within_s: float = TOLD_WITHIN_S) -> Iterator[None]:
+    """Assert that what the block does is told in time: 255 and the cause in one line, the same in the record."""
+    begun = time.monotonic()
+    yield
     status, said = printing.ended()
     said = said.replace(b"\r\n", b"\n")
     assert (status, said.count(b"\n")) == (255, 1)
     assert all(word in said for word in words), said
+    assert printing.ended_at - begun < within_s + SLOWER_BY_S
     ended = faulty.auditor.ended(printing.word)
     assert (ended.end.status, ended.end.outcome, ended.end.complete) == (255, Outcome.BROKEN, True)
     assert b"bastion: " + ended.end.reason.encode() + b"\n" == said
@@ -41,44 +50,41 @@ def a_pod_of_api(faulty: Faulty) -> str:
 
 
 def test_a_container_that_needs_too_much_memory(faulty: Faulty) -> None:
-    with faulty.printing(TICKS, login="multi.default+sidecar") as ticks:
+    with (
+        faulty.printing(TICKS, login="multi.default+sidecar") as ticks,
+        told(faulty, ticks, b"container sidecar was OOM-killed"),
+    ):
         faulty.bastion.control({"do": "oom", "pod": "default/multi", "container": "sidecar"})
-
-        assert_told(faulty, ticks, b"container sidecar was OOM-killed")
 
 
 def test_a_container_that_is_started_anew(faulty: Faulty) -> None:
-    with faulty.printing(TICKS, login="multi.default+app") as ticks:
+    with (
+        faulty.printing(TICKS, login="multi.default+app") as ticks,
+        told(faulty, ticks, b"container app ended with status 137"),
+    ):
         faulty.bastion.control({"do": "crash", "pod": "default/multi", "container": "app"})
-
-        assert_told(faulty, ticks, b"container app ended with status 137")
 
 
 def test_a_pod_that_is_evicted(faulty: Faulty) -> None:
     pod = a_pod_of_api(faulty)
-    with faulty.printing(TICKS, login=f"{pod}.shop") as ticks:
+    why = f"pod {pod} was evicted: The node was low on resource: memory."
+    with faulty.printing(TICKS, login=f"{pod}.shop") as ticks, told(faulty, ticks, why.encode()):
         faulty.bastion.control({"do": "evict", "pod": f"shop/{pod}"})
-
-        assert_told(faulty, ticks, f"pod {pod} was evicted: The node was low on resource: memory.".encode())
 
 
 def test_a_pod_that_is_deleted_under_a_stream_that_freezes(faulty: Faulty) -> None:
     pod = a_pod_of_api(faulty)
-    with faulty.printing(TICKS, login=f"{pod}.shop") as ticks:
+    with faulty.printing(TICKS, login=f"{pod}.shop") as ticks, told(faulty, ticks, f"pod {pod} was deleted".encode()):
         faulty.bastion.control({"do": "hold", "pod": f"shop/{pod}", "seconds": 60})
         faulty.bastion.kubernetes("DELETE", f"/api/v1/namespaces/shop/pods/{pod}")
-
-        assert_told(faulty, ticks, f"pod {pod} was deleted".encode())
 
 
 @pytest.mark.parametrize("hang", [False, True], ids=["refuses", "is silent"])
 def test_a_node_that_is_gone(faulty: Faulty, *, hang: bool) -> None:
     try:
-        with faulty.printing(f"stty -echo; {SILENT}", "-tt") as waiting:
+        with faulty.printing(f"stty -echo; {SILENT}", "-tt") as waiting, told(faulty, waiting, NODE_AWAY):
             faulty.bastion.control({"do": "node", "up": False, "hang": hang, "grace": 300})
             waiting.type(b"anybody there?\n")
-
-            assert_told(faulty, waiting, b"the node of pod web (local-node) cannot be reached by the API server")
         refused = faulty.ssh("web.default@b", "echo ran")
         log = faulty.ssh("b", "logs web.default")
         why = b"does not answer; try again in a moment" if hang else b"cannot be reached by the API server"
@@ -91,10 +97,8 @@ def test_a_node_that_is_gone(faulty: Faulty, *, hang: bool) -> None:
 
 def test_a_node_that_the_cluster_takes_for_lost_although_the_person_says_nothing(faulty: Faulty) -> None:
     try:
-        with faulty.printing(SILENT) as waiting:
+        with faulty.printing(SILENT) as waiting, told(faulty, waiting, NODE_AWAY):
             faulty.bastion.control({"do": "node", "up": False, "hang": True, "grace": 1})
-
-            assert_told(faulty, waiting, b"the node of pod web (local-node) cannot be reached by the API server")
     finally:
         faulty.bastion.control({"do": "node", "up": True})
 
@@ -143,10 +147,8 @@ def test_a_silent_command_is_not_asked_after(faulty: Faulty) -> None:
     ids=["back at once", "away"],
 )
 def test_an_api_server_that_is_restarted(faulty: Faulty, seconds: int, said: bytes) -> None:
-    with faulty.printing(TICKS) as ticks:
+    with faulty.printing(TICKS) as ticks, told(faulty, ticks, LOST, said):
         faulty.bastion.control({"do": "reset", "seconds": seconds})
-
-        assert_told(faulty, ticks, LOST, said)
     faulty.is_whole(ticks.word)
 
 
@@ -155,8 +157,8 @@ def test_credentials_that_are_not_taken_any_more(faulty: Faulty) -> None:
     with faulty.printing(TICKS) as ticks:
         faulty.bastion.control({"do": "revoke", **account})
         try:
-            faulty.api.cut()
-            assert_told(faulty, ticks, LOST, b"does not accept the bastion's credentials")
+            with told(faulty, ticks, LOST, b"does not accept the bastion's credentials"):
+                faulty.api.cut()
             refused = faulty.ssh("web.default@b", "echo ran")
         finally:
             faulty.bastion.control({"do": "restore", **account})
@@ -169,8 +171,7 @@ def test_credentials_that_are_not_taken_any_more(faulty: Faulty) -> None:
 
 def test_a_connection_in_which_everything_vanishes_both_ways(faulty: Faulty) -> None:
     with faulty.printing(TICKS) as ticks:
-        faulty.api.hold()
-
-        assert_told(faulty, ticks, b"no answer from the API server for 20 s")
+        with told(faulty, ticks, b"no answer from the API server for 20 s"):
+            faulty.api.hold()
         faulty.resume()
     faulty.is_whole(ticks.word)

@@ -162,6 +162,16 @@ async def test_a_node_that_is_gone_cuts_its_streams_and_answers_nothing_until_it
         await admin.until(f"{PODS}/multi", lambda value: ready(value) == "True")
 
 
+async def test_a_node_that_came_back_in_time_is_not_taken_for_lost_the_next_time(tmp_path: Path) -> None:
+    async with running_cluster(tmp_path) as cluster, admin_of(cluster) as admin:
+        await cluster.control({"do": "node", "up": False, "grace": 0.5})
+        await cluster.control({"do": "node", "up": True})
+        await cluster.control({"do": "node", "up": False, "grace": 300})
+        before = await admin.version(f"{PODS}/web")
+        await asyncio.sleep(1)  # longer than the first time it was given
+        assert await admin.version(f"{PODS}/web") == before
+
+
 async def test_a_node_that_hangs_leaves_its_streams_silent(tmp_path: Path) -> None:
     async with running_cluster(tmp_path) as cluster, exec_in(cluster, "default/web", "cat") as stream:
         await cluster.control({"do": "node", "up": False, "hang": True})

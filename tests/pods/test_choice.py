@@ -432,6 +432,49 @@ def test_how_other_containers_fare_is_not_told_where_they_are_not_seen() -> None
     )
 
 
+EVICTED = "The node was low on resource: memory. Container vault was using 3Gi, request is 0. "
+
+
+@pytest.mark.parametrize(
+    ("status", "to_some", "to_all"),
+    [
+        (
+            {"reason": "Evicted", "message": EVICTED},
+            " (Evicted: The node was low on resource: memory.)",
+            f" (Evicted: {EVICTED.strip()})",
+        ),
+        (
+            {"reason": "Evicted", "message": "Container vault was using 3Gi."},
+            " (Evicted)",
+            " (Evicted: Container vault was using 3Gi.)",
+        ),
+        ({"message": "Container vault was using 3Gi."}, "", " (Container vault was using 3Gi.)"),
+    ],
+)
+def test_what_the_cluster_says_of_a_hidden_container_is_not_told(status: Object, to_some: str, to_all: str) -> None:
+    containers: Object = {"app": {}, "vault": {}}
+    one = pod("web", phase="Failed", ready=False, containers=containers, metadata=OURS, status=status)
+    over = "pod web: cannot exec into a container in a completed pod; current phase is Failed"
+
+    assert said(enter(pod_facts(one), "", APP)) == over + to_some
+    assert said(enter(pod_facts(one), "", sees_all)) == over + to_all
+    assert "vault" not in said(choose(family([one]), "", by("x", sees=APP)))
+    assert said(choose(family([one], kind="job"), "", by("x"))).endswith(over + to_all)
+
+
+def test_why_no_node_is_found_is_told_but_for_what_names_a_hidden_container() -> None:
+    def why(message: str) -> str:
+        conditions = [{**UNSCHEDULED, "message": message}]
+        containers: Object = {"app": {}, "vault": {}}
+        status = {"conditions": conditions}
+        return said(enter(facts("web", phase="Pending", containers=containers, metadata=OURS, status=status), "", APP))
+
+    assert why("0/3 nodes are available: 3 Insufficient cpu.") == (
+        "pod web: 0/3 nodes are available: 3 Insufficient cpu."
+    )
+    assert why("0/3 nodes are available: too little for vault.") == "pod web: Pending"
+
+
 # --- whose pod ---------------------------------------------------------------
 
 NAMES = st.text(st.characters(codec="utf-8"), max_size=20)

@@ -433,14 +433,6 @@ async def test_a_pod_that_came_in_its_place_is_neither_given_one_nor_entered(
     assert len(pods.asked_for) == asked_for
 
 
-async def test_what_is_left_is_not_looked_for_in_a_pod_that_came_in_its_place(tmp_path: Path) -> None:
-    async with debugging(Pods(another()), tmp_path) as those:
-        with pytest.raises(BastionError) as caught:
-            await those.running(TARGET)
-
-    assert (caught.value.code, caught.value.user_message) == (Code.TARGET_MISSING, REPLACED)
-
-
 async def test_a_cluster_that_takes_no_debug_containers_is_told_at_once(tmp_path: Path) -> None:
     pods = Pods(pod())
     pods.takes_none = True

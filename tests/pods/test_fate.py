@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from bastion.errors import BastionError, Code
 from bastion.model import Target
 from bastion.podfacts import ContainerFacts, ContainerKind, PodFacts, Terminated
-from bastion.pods.fate import explanation, fate, idle_cut, is_done, is_doubtful, node_away, runs, well
+from bastion.pods.fate import explanation, fate, idle_cut, is_done, is_doubtful, node_away, runs, unchanged, well
 
 RUN, NEXT = "containerd://1", "containerd://2"
 
@@ -76,6 +77,62 @@ def test_another_container_of_the_pod_is_no_fate_of_ours() -> None:
 
     assert fate(begun, now, "app") == ""
     assert fate(begun, now, "sidecar") == "container sidecar was OOM-killed"
+
+
+EVICTED = "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi."
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (f"{EVICTED} Container vault was using 3Gi, request is 0. ", f": {EVICTED}"),
+        (
+            f"{EVICTED} Container app was using 1Gi, request is 0.",
+            f": {EVICTED} Container app was using 1Gi, request is 0.",
+        ),
+        (
+            f"Container vault was using 3Gi. Container app was using 1Gi.\nContainer setup was using 2Gi. {EVICTED}",
+            f": Container app was using 1Gi. {EVICTED}",
+        ),
+        ('Container vault exceeded its local ephemeral storage limit "1.5Gi". ', ""),
+        ("Container vault was using 3Gi", ""),
+        ("Pod was rejected: vault-agent, my-vault and vaults are other words.", None),
+    ],
+)
+def test_what_is_said_of_another_container_of_an_evicted_pod_is_not_passed_on(message: str, said: str | None) -> None:
+    setup, vault = container(name="setup", kind=ContainerKind.INIT), container(name="vault")
+    now = pod(container(), vault, setup, phase="Failed", reason="Evicted", message=message)
+
+    told = f"pod web was evicted{f': {message}' if said is None else said}"
+    assert fate(pod(container(), vault, setup), now, "app") == told
+    assert explanation(pod(container(), vault, setup), now, "app") == told
+
+
+TARGET = Target(namespace="shop", pod="web", pod_uid="u1", container="app", labels={"app": "web"})
+
+
+@pytest.mark.parametrize(
+    ("now", "how"),
+    [
+        (None, "deleted"),
+        (pod(uid="u2", labels={"app": "web"}), "replaced by another of that name"),
+        (pod(), "changed meanwhile"),
+        (pod(labels={"app": "web", "tier": "front"}), "changed meanwhile"),
+        (pod(labels={"app": "web"}, host_network=True), "changed meanwhile"),
+    ],
+)
+def test_a_pod_that_is_not_what_was_decided_about_is_refused(now: PodFacts | None, how: str) -> None:
+    with pytest.raises(BastionError) as caught:
+        unchanged(TARGET, now, then="ask again")
+
+    assert caught.value.code is Code.TARGET_MISSING
+    assert caught.value.user_message == f"pod web in namespace shop was {how}; ask again"
+
+
+def test_a_pod_that_is_only_elsewhere_or_in_another_state_is_still_what_was_decided_about() -> None:
+    now = pod(labels={"app": "web"}, phase="Failed", deleting=True, version="2")
+
+    assert unchanged(TARGET, now) is now
 
 
 def test_a_pod_that_is_being_deleted_explains_an_end_but_does_not_make_one() -> None:

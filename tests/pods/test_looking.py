@@ -162,6 +162,23 @@ async def test_another_pod_of_that_name_is_not_the_one(looking: KubeLooking, cha
     assert got.value.code is logged.value.code is Code.TARGET_MISSING
 
 
+@pytest.mark.parametrize("change", [{"labels": {"team": "another"}}, {"host_network": True}])
+async def test_a_pod_that_is_not_any_more_what_the_policy_looked_at_is_not_looked_at(
+    looking: KubeLooking, change: dict[str, Any]
+) -> None:
+    before = replace(await target(looking, "web"), **change)
+
+    with pytest.raises(BastionError) as got:
+        await looking.pod(before, ENGINEER, told_to_nobody)
+    with pytest.raises(BastionError) as logged:
+        async with looking.logs(before, LogOptions(), ENGINEER, told_to_nobody):
+            raise AssertionError("the log of a pod that nobody decided about")
+
+    for caught in (got, logged):
+        assert caught.value.code is Code.TARGET_MISSING
+        assert caught.value.user_message == "pod web in namespace default was changed meanwhile; ask again"
+
+
 async def test_events_are_those_of_the_very_pod(looking: KubeLooking) -> None:
     web = await target(looking, "web")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bastion.errors import BastionError, Code
-from bastion.podfacts import PodFacts, pod_facts
+from bastion.podfacts import PodFacts, pod_facts, targets_of, workload_facts
 from bastion.pods.answers import understood
 from bastion.pods.lookup import Direct
 from support import podobjects
@@ -97,6 +98,39 @@ async def test_an_odd_one_among_those_of_a_workload(tmp_path: Path, which: str) 
 
     kind = "pod" if which == "pods" else "rs"
     assert_not_understood(caught.value, f"its answer is no {kind}: KeyError('namespace')")
+
+
+def test_the_pods_that_a_workload_would_make_are_known_from_its_template() -> None:
+    makes = podobjects.template(labels={"team": "shop"}, containers=["app", "side"], init=["setup"], hostNetwork=True)
+    api = workload_facts("deploy", podobjects.workload("api", "uid-1", makes=makes))
+
+    assert [(one.container, one.labels, one.namespace, one.host_network) for one in targets_of(api)] == [
+        (name, {"app": "api", "team": "shop"}, "shop", True) for name in ("app", "side", "setup")
+    ]
+
+
+@pytest.mark.parametrize("makes", [None, {}, {"metadata": None, "spec": None}, {"spec": {"containers": None}}])
+def test_without_a_template_nothing_is_known_of_them(makes: Any) -> None:
+    item = podobjects.workload("api", "uid-1")
+    item["spec"]["template"] = makes
+
+    assert not list(targets_of(workload_facts("job", item)))
+
+
+def test_of_a_replica_set_the_template_is_not_kept() -> None:
+    assert workload_facts("rs", podobjects.workload("api-1", "uid-2")).template is None
+
+
+@given(JSON)
+def test_whatever_json_comes_as_a_template_it_is_one_or_not_understood(makes: Any) -> None:
+    item = podobjects.workload("api", "uid-1")
+    item["spec"]["template"] = makes
+    try:
+        read = understood(partial(workload_facts, "deploy"), item, "deploy")
+    except BastionError as error:
+        assert_not_understood(error, error.detail)
+    else:
+        assert not list(targets_of(read))
 
 
 @given(JSON)

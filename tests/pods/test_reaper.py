@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import subprocess
 import tempfile
@@ -17,13 +18,19 @@ import pytest
 
 from bastion.errors import BastionError, Code
 from bastion.model import Reaped, Target
-from bastion.pods import reaper
+from bastion.pods import kube, reaper
 from bastion.pods.kube import REAP_WITHIN_S
 from bastion.pods.markers import SOME
+from support.apis import api_by, kubeconfig_at, pods_by
+from support.podobjects import RUNNING, pod, terminated
+from support.rawexec import raw_exec, response
 from support.trips import started, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from support.podobjects import Object
+    from support.rawexec import Peer
 
 POD = Target(namespace="shop", pod="web", pod_uid="u1", container="app", labels={}, node="")
 OTHER = Target(namespace="shop", pod="web", pod_uid="u2", container="app", labels={}, node="")
@@ -271,3 +278,86 @@ async def test_whoever_waits_is_told_that_it_failed_and_whoever_left_changes_not
     with pytest.raises(BastionError, match="no shell"):
         await patient
     assert impatient.cancelled()
+
+
+# --- which container is looked into, and what is believed of one that is not ---------------------
+
+WEB = Target(namespace="shop", pod="web", pod_uid="uid-web", container="app")
+RUNS = pod("web")
+ENDED = pod("web", containers={"app": terminated("Error", 137)})
+ANOTHER = pod("web", metadata={"uid": "uid-other"})
+
+NOT_FOUND = "404 Not Found"
+NO_CONTAINER = 'unable to upgrade connection: container not found ("app")'
+
+
+async def is_silent(_peer: Peer) -> None:
+    await asyncio.Event().wait()
+
+
+async def refused_look(
+    folder: Path, *pods: Object, status: str = "", message: str = "no", target: Target = WEB
+) -> tuple[BastionError, list[str]]:
+    """How looking into a container fails, and what was asked beside the pod; the exec is refused with a status."""
+    refusal = response(status, json.dumps({"message": message}).encode()) if status else None
+    async with raw_exec(folder, is_silent, lambda _: refusal, pods) as server:
+        async with api_by(kubeconfig_at(folder, server.url, server.ca)) as api:
+            with pytest.raises(BastionError) as caught:
+                await pods_by(api).reap(target, fresh(), lingering=False)
+        return caught.value, server.requests
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kube, "SHOWS_AFTER_S", (0.01, 0.01))
+
+
+async def test_a_pod_that_came_in_its_place_is_not_looked_into(tmp_path: Path) -> None:
+    error, asked = await refused_look(tmp_path, ANOTHER)
+
+    assert error.code is Code.TARGET_MISSING
+    assert "replaced by another of that name; what the session left could not be looked for" in error.user_message
+    assert asked == []
+
+
+async def test_a_pod_that_is_gone_is_not_looked_into(tmp_path: Path) -> None:
+    gone = Target(namespace="shop", pod="gone", pod_uid="uid-gone", container="app")
+    error, asked = await refused_look(tmp_path, status=NOT_FOUND, target=gone)
+
+    assert (error.code, "was deleted" in error.user_message) == (Code.TARGET_MISSING, True)
+    assert [one.split()[1] for one in asked] == ["/api/v1/namespaces/shop/pods/gone"]
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize(
+    ("pods", "code"),
+    [
+        ([RUNS], Code.STREAM_BROKEN),
+        ([RUNS, RUNS, ENDED], Code.TARGET_NOT_RUNNING),  # the node knows of an end before the pod shows it
+        ([RUNS, pod("web", phase="Failed")], Code.TARGET_NOT_RUNNING),
+        ([RUNS, pod("web", containers={"other": RUNNING})], Code.TARGET_NOT_RUNNING),
+        ([RUNS, ANOTHER], Code.TARGET_MISSING),
+    ],
+)
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [(NOT_FOUND, "no"), ("400 Bad Request", "no"), ("500 Internal Server Error", NO_CONTAINER)],
+)
+async def test_that_nothing_can_be_left_is_believed_only_where_the_pod_shows_it(
+    tmp_path: Path, pods: list[Object], code: Code, status: str, message: str
+) -> None:
+    """A proxy on the way answers with the same statuses."""
+    error, asked = await refused_look(tmp_path, *pods, status=status, message=message)
+
+    assert error.code is code
+    assert len(asked) == 1
+
+
+async def test_a_container_that_does_not_answer_is_told_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kube, "REAP_WITHIN_S", 1.0)
+    error, _ = await refused_look(tmp_path, RUNS)
+
+    assert error.code is Code.STREAM_BROKEN
+    assert error.user_message == "what the session left could not be looked for: no answer within 1 s"

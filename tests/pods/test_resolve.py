@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,13 @@ from bastion.pods.resolve import Resolver
 from support.apis import told_to_nobody, unsynced
 from support.catalogs import connected_to, holds, keeping_up, sees_all, sees_team
 from support.listserver import END, ListServer, list_server
-from support.podobjects import RUNNING, pod, terminated, waiting, workload
+from support.podobjects import RUNNING, pod, template, terminated, waiting, workload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bastion.model import Resolved
+    from bastion.model import Resolved, Target
     from bastion.pods.api import Api
     from bastion.pods.catalog import Catalog
     from bastion.ports import Asks
@@ -292,6 +293,135 @@ async def test_a_workload_is_not_there_if_it_has_pods_and_none_is_seen(server: L
         assert error.detail == "it is there, but no role of this person's reaches it"
 
 
+OURS_BUT_VAULT = sees_team("ours", "app", "setup")
+HIDDEN_TEMPLATES: dict[str, dict[str, Any]] = {
+    "labels": template(labels={"team": "sec"}),
+    "containers": template(labels={"team": "ours"}, containers=["vault"]),
+    "network": template(labels={"team": "ours"}, hostNetwork=True),
+    "none": {},
+}
+
+
+def sees_some(target: Target) -> bool:
+    return OURS_BUT_VAULT(target) and not target.host_network
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("hidden", HIDDEN_TEMPLATES)
+@pytest.mark.parametrize("replicas", [0, 2])
+async def test_a_workload_without_pods_is_not_there_if_a_pod_of_it_would_not_be_seen(
+    server: ListServer, way: Api, how: str, hidden: str, replicas: int
+) -> None:
+    for plural, name, uid in (("deployments", "api", "d1"), ("statefulsets", "db", "s1"), ("jobs", "once", "j1")):
+        item = workload(name, uid, replicas=replicas, makes=HIDDEN_TEMPLATES[hidden])
+        if hidden == "none":
+            del item["spec"]["template"]
+        server.put(plural, item)
+
+    for text, what in (
+        ("api.shop", "pod or workload api"),
+        ("deploy_api.shop", "deploy/api"),
+        ("deploy_api.shop+vault", "deploy/api"),
+        ("sts_db-0.shop", "sts/db-0"),
+        ("job_once.shop", "job/once"),
+    ):
+        error = await refused(way, how, text, sees=sees_some)
+        assert error.code is Code.TARGET_MISSING
+        assert error.user_message == f"there is no {what} in namespace shop, or your roles do not reach it"
+        assert error.detail == "it is there, but no role of this person's reaches it"
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize(
+    "seen",
+    [
+        template(labels={"team": "ours"}, containers=["app", "vault"]),
+        template(labels={"team": "ours"}, containers=["vault"], init=["setup"]),
+    ],
+)
+async def test_a_workload_without_pods_is_told_of_to_who_would_see_one_of_a_pods_containers(
+    server: ListServer, way: Api, how: str, seen: dict[str, Any]
+) -> None:
+    server.put("deployments", workload("api", "d1", replicas=0, makes=seen))
+    server.put("statefulsets", workload("db", "s1", replicas=0, makes=seen))
+
+    error = await refused(way, how, "deploy_api.shop", sees=sees_some)
+    assert error.user_message == "deploy/api in namespace shop has no pod (it is scaled to 0)"
+    error = await refused(way, how, "sts_db-0.shop", sees=sees_some)
+    assert error.user_message == "sts/db has no pod db-0 now; its pods: none"
+
+
+def put_hidden(server: ListServer) -> None:
+    """One of each kind of thing that only the team sec may know of."""
+    sec: dict[str, Any] = {"labels": {"app": "api", "team": "sec"}}
+    put_deployment(server)
+    server.put("statefulsets", workload("db", "s1"))
+    server.put("jobs", workload("idle", "j1", makes=template(labels={"team": "sec"})))
+    for name, owner in (("vault", ""), ("api-2-a", "rs2"), ("db-0", "s1")):
+        server.put("pods", pod(name, owner=owner, metadata=sec))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("{}.shop", "vault"),
+        ("{}.shop+x", "vault"),
+        ("{}.shop", "api"),
+        ("deploy_{}.shop", "api"),
+        ("{}.shop", "db"),
+        ("sts_{}.shop", "db"),
+        ("sts_{}-0.shop", "db"),
+        ("sts_{}-7.shop", "db"),
+        ("{}.shop", "idle"),
+        ("job_{}.shop", "idle"),
+    ],
+)
+async def test_the_same_is_asked_for_what_is_withheld_as_for_what_is_missing(
+    server: ListServer, way: Api, text: str, name: str
+) -> None:
+    put_hidden(server)
+    found = []
+    async with keeping_up(way) as catalog:
+        for one in (name, "nothing"):
+            server.asked.clear()
+            with pytest.raises(BastionError) as caught:
+                await Resolver(way, catalog).resolve(
+                    target(text.format(one)), person="a", sees=OURS, enters=sees_all, tell=told_to_nobody
+                )
+            words = caught.value.user_message.replace(one, "it")
+            found.append((sorted(re.sub(rf"(?<=s/){one}\b", "it", asked) for asked in server.asked), words))
+
+    assert found[0] == found[1]
+    assert any(asked == "/api/v1/namespaces/shop" for asked in found[0][0])
+
+
+async def test_what_the_catalogue_withholds_does_not_hide_what_it_has_not_heard_of(
+    server: ListServer, way: Api
+) -> None:
+    put_hidden(server)
+    server.put("pods", pod("web", metadata={"labels": {"team": "sec"}}))
+    async with keeping_up(way) as catalog:  # these are not told to the watches
+        server.objects["daemonsets"] = {("shop", "web"): workload("web", "ds1")}
+        server.objects["pods"]["shop", "web-a"] = pod("web-a", owner="ds1", metadata=TEAM)
+
+        found = await Resolver(way, catalog).resolve(
+            target("web.shop"), person="a", sees=OURS, enters=sees_all, tell=told_to_nobody
+        )
+
+    assert found.target.pod == "web-a"
+
+
+@pytest.mark.parametrize("how", WAYS)
+async def test_where_a_kind_may_not_be_looked_up_what_is_withheld_is_still_as_what_is_missing(
+    server: ListServer, way: Api, how: str
+) -> None:
+    server.refused["jobs"] = 403
+    put_hidden(server)
+    for one in ("vault", "api", "db", "nothing"):
+        error = await refused(way, how, f"{one}.shop", sees=OURS)
+        assert error.code is Code.CLUSTER_DENIED
+
+
 @pytest.mark.parametrize("how", WAYS)
 async def test_of_a_workloads_pods_only_those_that_are_seen_are_chosen_from_and_named(
     server: ListServer, way: Api, how: str
@@ -322,7 +452,10 @@ async def test_a_workload_whose_pods_are_not_seen_makes_no_name_ambiguous(
 
     assert (await resolved(way, how, "api.shop", sees=OURS)).target.pod == "api-2-a"
 
-    server.put("daemonsets", workload("api", "ds1"))  # has no pods
+    server.put("daemonsets", workload("api", "ds1", makes=template(labels={"team": "sec"})))  # has no pods
+    assert (await resolved(way, how, "api.shop", sees=OURS)).target.pod == "api-2-a"
+
+    server.put("daemonsets", workload("api", "ds1", makes=template(labels={"team": "ours"})))
     error = await refused(way, how, "api.shop", sees=OURS)
     assert error.user_message == "api is the name of several workloads; say deploy_api.shop, ds_api.shop"
 

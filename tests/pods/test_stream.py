@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ import structlog
 from bastion.errors import BastionError, Code
 from bastion.events import Exited, Input, InputClosed, Output, Resized
 from bastion.model import ExecRequest, KubeIdentity, Outcome, Pty, Stream, Target, WindowSize
-from bastion.pods import execs, watchman
+from bastion.pods import boot, execs, watchman
 from bastion.pods import stream as pod_stream
 from bastion.pods.catalog import Catalog
 from bastion.system import SystemClock
@@ -178,6 +179,46 @@ async def test_a_pod_that_does_not_read_is_not_taken_for_a_dead_one(
         await api.aclose()
 
     assert event == Exited(0, Outcome.EXITED)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_input_that_is_held_up_on_the_way_to_a_pod_is_no_dead_connection_while_the_api_server_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+) -> None:
+    """As a real kubelet's v4: it reads input, and with it the pings behind, no faster than the process does."""
+    monkeypatch.setattr(pod_stream, "PING_EVERY_S", 0.1)
+    monkeypatch.setattr(pod_stream, "SILENCE_S", 0.3)
+    asked_after: list[bool] = []
+
+    async def is_reachable() -> bool:
+        asked_after.append(is_there)
+        return is_there
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        while (await peer.receive())[0] != BINARY:
+            pass
+        await eventually(has_asked, within=20)  # all that while no ping is answered
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async def has_asked() -> bool:
+        return len(asked_after) >= 5
+
+    async with raw_exec(tmp_path, script) as server:
+        api = await api_for(server)
+        stream = await execs.Execs(api, SystemClock()).open(
+            execs.Call(target=TARGET, identity=ALICE, stdin=True),
+            partial(boot.with_shell, asked()),
+            pod_stream.Around(is_reachable=is_reachable),
+        )
+        await stream.started()
+        await stream.send(Input(bytes(100_000)))
+        end = await stream.next_event()
+        await stream.close()
+        await api.aclose()
+
+    broken = Exited(255, Outcome.BROKEN, "no answer from the API server for 0 s")
+    assert end == (Exited(0, Outcome.EXITED) if is_there else broken)
 
 
 async def test_small_frames_are_joined_and_streams_keep_their_order(tmp_path: Path) -> None:

@@ -250,6 +250,21 @@ async def test_time_that_runs_backwards_stands_still() -> None:
     assert [frame.at_us for frame in log.frames()] == [100, 100, 120]
 
 
+@pytest.mark.parametrize(("first", "then"), [(False, True), (True, False), (True, True)])
+async def test_input_is_kept_from_when_a_second_rule_asks_for_it_and_a_second_rule_never_ends_that(
+    *, first: bool, then: bool
+) -> None:
+    log = HeldLog()
+    recording = opened(log, record_input=first)
+    recording.take(1, Input(b"before"))
+    recording.keep(RecordRules(input=then))
+    recording.take(2, Input(b"after"))
+    await recording.close()
+
+    kept = [frame.data for frame in log.frames() if frame.kind is Kind.INPUT]
+    assert kept == [b"before"] * first + [b"after"]
+
+
 @pytest.mark.parametrize(
     ("record_input", "pty", "kept"),
     [

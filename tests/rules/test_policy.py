@@ -351,16 +351,39 @@ roles:
     allow:
       - {namespaces: [shop], containers: [vault, tools], actions: [shell, debug]}
     record: {input: true}
+  vault-only:
+    allow:
+      - {namespaces: [shop], containers: [vault], actions: [shell]}
+    record: {input: true}
   no-shells:
     deny:
       - {namespaces: [shop], containers: [vault], actions: [shell]}
+  plain:
+    allow:
+      - {namespaces: [shop], containers: ["*", "!bastion-debug-*"], actions: [shell, debug]}
+  no-debug:
+    deny:
+      - {namespaces: [shop], containers: ["bastion-debug-*"], actions: [shell]}
+  tool-hand:
+    allow:
+      - {namespaces: [shop], containers: [tools], actions: [shell]}
+    session: {lingering: true}
+  an-idle-debugger:
+    allow:
+      - {namespaces: [shop], containers: [app], actions: [debug]}
+    record: {input: true}
 bindings:
   - {role: shells, subjects: ["person:sam", "person:noa"]}
-  - {role: debuggers, subjects: ["person:dora", "person:noa"]}
+  - {role: debuggers, subjects: ["person:dora", "person:noa", "person:ray", "person:lea"]}
+  - {role: plain, subjects: ["person:pam"]}
+  - {role: no-debug, subjects: ["person:ray"]}
+  - {role: tool-hand, subjects: ["person:ann"]}
+  - {role: an-idle-debugger, subjects: ["person:lea"]}
   - {role: outside, subjects: ["person:bob", "person:kay"]}
   - {role: tools, subjects: ["person:tom"]}
   - {role: tool-like, subjects: ["person:tim"]}
   - {role: vault-keeper, subjects: ["person:kay", "person:vic"]}
+  - {role: vault-only, subjects: ["person:ann"]}
   - {role: no-shells, subjects: ["person:noa"]}
 """,
     "policy.yaml",
@@ -390,8 +413,11 @@ def test_a_debug_container_is_entered_by_the_right_that_made_it_alone(action: Ac
         ("bob", added(OURS), "outside/allow[0]"),
         ("bob", added(OURS, "vault"), DEFAULT_DENY),
         ("bob", added("debugger-x7z", "vault"), DEFAULT_DENY),
-        ("kay", added(OURS, "vault"), "outside/allow[0]"),
-        ("vic", added(OURS, "vault"), DEFAULT_DENY),  # the keeper may enter the vault, but not what is called otherwise
+        # the bastion's own counts as what it stands beside, unless its name is shut out
+        ("kay", added(OURS, "vault"), "vault-keeper/allow[0]"),
+        ("vic", added(OURS, "vault"), "vault-keeper/allow[0]"),
+        ("pam", added(OURS), DEFAULT_DENY),
+        ("ray", added(OURS), "no-debug/deny[0]"),
         ("vic", added("tools", "vault"), "vault-keeper/allow[0]"),
         ("tom", added("tools", "vault"), "tools/allow[0]"),
         ("tim", added("tools"), DEFAULT_DENY),
@@ -431,11 +457,14 @@ def test_a_denial_names_the_container_beside_if_that_is_why() -> None:
     assert denied.reason.startswith("none of your roles allows debug in container vault of pod api-0 in namespace shop")
 
 
-def test_a_denial_in_a_debug_container_names_no_right_that_does_not_lead_into_it() -> None:
+def test_a_denial_in_a_debug_container_names_the_right_that_is_wanting_and_where() -> None:
     denied = decide(Person(subject="sam"), added(OURS), Action.SHELL, ADDING)
+    shut_out = decide(Person(subject="pam"), added(OURS), Action.SHELL, ADDING)
 
     assert isinstance(denied, Deny)
-    assert denied.reason.endswith("in namespace shop; what they allow there: logs")
+    assert denied.reason.startswith("none of your roles allows debug in container app of pod api-0 in namespace shop;")
+    assert isinstance(shut_out, Deny)
+    assert shut_out.reason.startswith(f"none of your roles allows debug in container {OURS} of pod api-0")
 
 
 def test_what_nobody_named_is_not_even_known() -> None:
@@ -445,11 +474,21 @@ def test_what_nobody_named_is_not_even_known() -> None:
 
 
 def test_the_stricter_of_two_containers_says_what_is_recorded_and_what_may_linger() -> None:
-    outside = Allow(role="outside", rule="outside/allow[0]", kubernetes_groups=("bastion:outside",), lingering=True)
+    hand = Target(namespace="shop", pod="api-0", pod_uid="u", container="tools")
+    alone = decide(Person(subject="ann"), hand, Action.SHELL, ADDING)
+    beside = decide(Person(subject="ann"), added("tools", "vault"), Action.SHELL, ADDING)
 
-    assert decide(Person(subject="bob"), added(OURS, "app"), Action.SHELL, ADDING) == outside
-    beside_vault = decide(Person(subject="kay"), added(OURS, "vault"), Action.SHELL, ADDING)
-    assert beside_vault == replace(outside, record=RecordRules(input=True), lingering=False)
+    assert alone == Allow(role="tool-hand", rule="tool-hand/allow[0]", kubernetes_groups=(), lingering=True)
+    assert beside == replace(alone, record=RecordRules(input=True), lingering=False)
+
+
+@pytest.mark.parametrize("where", [Target(namespace="shop", pod="api-0", pod_uid="u", container="app"), added(OURS)])
+def test_a_role_that_names_no_image_hides_none_that_does_and_its_record_is_kept(where: Target) -> None:
+    decision = decide(Person(subject="lea"), where, Action.DEBUG, ADDING)
+
+    assert isinstance(decision, Allow)
+    assert (decision.role, decision.debug_images) == ("debuggers", ("busybox:1.36",))
+    assert decision.record.input
 
 
 @given(PERSONS, ADDED, ACTIONS, policies())

@@ -21,12 +21,13 @@ from bastion.trip import Asked, Refusal, Visitor
 from support.lookings import Evidence
 from support.lookings import Person as Client
 from support.records import SettableClock, counted_ids
+from support.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from bastion.console.door import LetIn
     from bastion.records import ConnectionRecord
+    from bastion.work import LetIn
 
 ALICE = Person(subject="alice", groups=frozenset({"shop"}))
 VISITOR = Visitor(
@@ -46,11 +47,16 @@ class Logins(Evidence):
     def __init__(self, fails: Exception | None = None) -> None:
         super().__init__()
         self.connections: list[ConnectionRecord] = []
-        self._fails = fails
+        self.fails = fails
+        self.tried = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def open_connection(self, connection: ConnectionRecord) -> None:
-        if self._fails is not None:
-            raise self._fails
+        self.tried += 1
+        await self.answers.wait()
+        if self.fails is not None:
+            raise self.fails
         self.connections.append(connection)
 
 
@@ -124,6 +130,10 @@ class Door:
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self.tasks.append(asyncio.create_task(work, name=name))
 
+    async def is_asked_twice(self) -> bool:
+        """Whether two sessions were asked for, beside the login."""
+        return len(self.tasks) == 3
+
     async def ask(self) -> Channel:
         """Ask for a session, and wait for its end."""
         channel: Any = Channel()
@@ -187,6 +197,28 @@ async def test_nothing_begins_where_the_login_could_not_be_written_down(fails: E
     assert (await door.ask()).status == 254
     assert door.within.came == []
     assert [refusal.rule for refusal in door.within.refused] == ["record_unavailable"]
+
+
+async def test_a_login_that_could_not_be_written_down_is_written_with_the_next_session() -> None:
+    door = Door(People(ALICE), Logins(AWAY))
+    assert (await door.ask()).status == 254
+    door.audit.fails = None
+
+    assert (await door.ask()).status == 0
+    assert (await door.ask()).status == 0
+    assert [(one.id, one.person) for one in door.audit.connections] == [("conn1", "alice")]
+    assert {(one.id, one.type) for one in door.audit.events} == {(door.audit.events[0].id, "login.accepted")}
+
+
+async def test_who_asks_while_the_login_is_being_written_waits_for_that_and_tries_no_more() -> None:
+    door = Door(People(ALICE), Logins(AWAY))
+    door.audit.answers.clear()
+    asking = asyncio.ensure_future(asyncio.wait_for(asyncio.gather(door.ask(), door.ask()), 30))
+    await eventually(door.is_asked_twice)
+    door.audit.answers.set()
+
+    assert [one.status for one in await asking] == [254, 254]
+    assert door.audit.tried == 1
 
 
 async def test_what_is_asked_for_after_the_end_was_announced_is_hung_up_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +15,10 @@ import pytest
 from bastion.integrity import Verifier
 from bastion.recorder import MAX_LOSS_BYTES, MAX_LOSS_S
 from bastion.store import open_reader, open_store
-from bastion.store.orphans import REASON
+from bastion.store.orphans import ENTERED, REASON
 from bastion.store.views import Filter
 from bastion.wire.transcript import frames_of
-from support import crashing_writer
+from support import crashing_writer, records
 from support.crashing_writer import Forwarded
 from support.records import SettableClock, counted_ids
 
@@ -80,6 +81,41 @@ def _listen(ours: Connection, heard: Heard, seconds: float) -> None:
             return
         if time.monotonic() > until:
             return
+
+
+async def test_the_next_start_is_told_in_which_container_a_session_ran_and_who_let_it_in(database_url: str) -> None:
+    async with open_store(database_url, name="w", clock=SettableClock(), new_id=counted_ids("one")) as first:
+        await first.writer.begin()
+        await first.writer.open_connection(records.connection())
+        for id_ in ("open", "ended", "beside", "beside-ended"):
+            await first.writer.start_session(records.session(id_), None)
+        for number, id_ in enumerate(("beside", "beside-ended")):
+            told = dataclasses.replace(
+                records.event(f"told-{number}", ENTERED),
+                session=id_,
+                rule="debugger/allow[0]",
+                detail={"container": f"bastion-debug-{number}"},
+            )
+            await first.writer.event(told)
+        for id_ in ("ended", "beside-ended"):
+            await first.writer.end_session(records.session_end(id_), None)
+    async with open_store(database_url, name="w", clock=SettableClock(), new_id=counted_ids("two")) as second:
+        left = {one.session.id: one for one in (await second.writer.begin()).left}
+
+    target = records.session().target
+    beside = [
+        dataclasses.replace(target, container=f"bastion-debug-{number}", ephemeral=True, beside="app")
+        for number in range(2)
+    ]
+    assert {id_: one.where for id_, one in left.items()} == {
+        "open": target,
+        "ended": target,
+        "beside": beside[0],
+        "beside-ended": beside[1],
+    }
+    assert left["open"].roles == left["ended"].roles == {"developer"}
+    assert left["beside"].roles == left["beside-ended"].roles == {"developer", "debugger"}
+    assert all(one.session.target == target for one in left.values())
 
 
 @pytest.mark.fuzz

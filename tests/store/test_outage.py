@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import make_url
 
 from bastion.errors import BastionError, Code
 from bastion.integrity import Verifier
@@ -18,15 +17,15 @@ from bastion.store import open_store
 from bastion.store.migrate import upgrade
 from bastion.store.views import Filter
 from support import records
-from support.databases import fresh_postgresql, sqlite_url
-from support.faultproxy import FaultProxy, Way, fault_proxy
-from support.faults import database_address
+from support.databases import sqlite_url
+from support.faultproxy import Way
 from support.records import SettableClock, counted_ids
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from bastion.store import Store
+    from support.faultproxy import FaultProxy
 
 PATIENCE_S = 1.5
 STRANGER = Credential(kind="key", id="SHA256:nobody")
@@ -40,18 +39,6 @@ async def opened(url: str) -> AsyncIterator[Store]:
     ) as store:
         await store.writer.open_connection(records.connection())
         yield store
-
-
-@pytest.fixture
-def proxied(postgresql_server: str) -> Iterator[tuple[str, FaultProxy]]:
-    """A database of PostgreSQL with all tables, through a proxy."""
-    with fresh_postgresql(postgresql_server) as url:
-        asyncio.run(upgrade(url))
-        upstream = database_address(url)
-        assert upstream is not None
-        with fault_proxy(upstream) as proxy:
-            through = make_url(url).set(host="127.0.0.1", port=proxy.port, query={})
-            yield through.render_as_string(hide_password=False), proxy
 
 
 async def test_a_write_is_tried_again_until_the_database_is_back(proxied: tuple[str, FaultProxy]) -> None:

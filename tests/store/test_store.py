@@ -143,6 +143,18 @@ async def test_lists_are_filtered_newest_first_and_paged(database_url: str) -> N
     assert [[view.record.id for view in page] for page in pages] == [["s5", "s4", "s3", "s2"], ["s1", "s0"]]
 
 
+async def test_a_name_is_looked_for_as_it_was_written(database_url: str) -> None:
+    odd = "a\0\udcff"
+    which = (Filter(person=odd), Filter(namespace=odd), Filter(pod=odd))
+    async with opened(database_url) as store:
+        await store.writer.open_connection(records.connection())
+        await store.writer.event(dataclasses.replace(records.event("e1"), person=odd, namespace=odd, pod=odd))
+        for one in which:
+            assert [view.record.id for view in await store.reader.events(one, limit=9)] == ["e1"]
+            assert await store.reader.sessions(one, limit=9) == []
+            assert await store.reader.commands(one, limit=9) == []
+
+
 async def test_a_session_is_found_by_a_unique_prefix(database_url: str) -> None:
     async with opened(database_url) as store:
         await store.writer.open_connection(records.connection())

@@ -8,6 +8,7 @@ ssh -> door -> bastion -> api -> cluster
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import subprocess
 import tempfile
@@ -47,6 +48,12 @@ SETTINGS = {
     "BASTION_KUBERNETES_PATIENCE_S": "2",
     "BASTION_SSH_EXEMPT_SOURCES": "127.0.0.0/8",  # everybody comes from the address of the door's proxy
 }
+
+TOLD_WITHIN_S = 30.0
+"""How soon after a fault the person has the cause: what is promised."""
+
+SLOWER_BY_S = 3.0
+"""What a busy machine may add to that: the timers behind it are all ours, and add up to little less."""
 
 MOST_LOST = 64 * 1024
 """How many bytes may have been forwarded that the record does not hold."""
@@ -193,12 +200,16 @@ def _if_well(done: subprocess.CompletedProcess[bytes]) -> subprocess.CompletedPr
 
 
 class Printing:
-    """A running ssh client, and what it has printed so far."""
+    """A running ssh client, and what it has printed so far.
+
+    ended_at: when it ended, by `time.monotonic`; infinity until it has.
+    """
 
     def __init__(self, ssh: subprocess.Popen[bytes], word: str) -> None:
         """Reads stdout until it ends."""
         self.ssh = ssh
         self.word = word
+        self.ended_at = math.inf
         self._received = bytearray()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -236,6 +247,8 @@ class Printing:
         assert self.ssh.stdout is not None
         while piece := self.ssh.stdout.read1(65536):  # type: ignore[attr-defined] # IO[bytes] is a BufferedReader here
             self._received += piece
+        self.ssh.wait()
+        self.ended_at = time.monotonic()
 
 
 def new_word() -> str:

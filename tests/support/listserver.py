@@ -38,7 +38,7 @@ class ListServer:
     refused: plural to the HTTP status it is answered with, and with retry_after, if that is not "".
     unwatchable: plurals whose watch alone is a 403.
     forgotten: watches from before this version are too old. gone_by_http: which an HTTP 410 says, and no ERROR event.
-    listed: called with the plural after each page.
+    listed: called with the plural after each page. asked: every request but those for watches, as path and query.
     """
 
     url: str = ""
@@ -54,6 +54,7 @@ class ListServer:
     forgotten: int = 0
     gone_by_http: bool = False
     listed: Callable[[str], None] = lambda _plural: None
+    asked: list[str] = field(default_factory=list)
     _rest: dict[str, tuple[str, list[Object]]] = field(default_factory=dict)
     _history: list[tuple[int, str, str, bytes]] = field(default_factory=list)
 
@@ -101,6 +102,8 @@ class ListServer:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer one request."""
         namespace, plural, name = _place(request.path)
+        if request.query.get("watch") != "true":
+            self.asked.append(request.path_qs)
         if plural in self.refused:
             refusal = _status(self.refused[plural], f"{plural} refused")
             refusal.headers.update({"Retry-After": self.retry_after} if self.retry_after else {})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Object = dict[str, Any]
 
@@ -63,10 +66,32 @@ def pod(  # noqa: PLR0913 - what tests vary
     }
 
 
-def workload(name: str, uid: str, *, owner: str = "", namespace: str = "shop", **more: Any) -> Object:
-    """A workload of any kind that selects what is labelled `app: api`; `more` goes into its metadata."""
+def template(
+    *, labels: dict[str, str] | None = None, containers: Sequence[str] = ("app",), init: Sequence[str] = (), **spec: Any
+) -> Object:
+    """What a workload makes its pods of; `labels` beside `app: api`, and `spec` goes into the pods' spec."""
+    lists = {"containers": containers, "initContainers": init}
+    named = {key: [{"name": one} for one in those] for key, those in lists.items()}
+    return {"metadata": {"labels": {"app": "api", **(labels or {})}}, "spec": {**named, **spec}}
+
+
+def workload(  # noqa: PLR0913 - what tests vary
+    name: str,
+    uid: str,
+    *,
+    owner: str = "",
+    namespace: str = "shop",
+    replicas: int = 2,
+    makes: Object | None = None,
+    **more: Any,
+) -> Object:
+    """A workload of any kind that selects what is labelled `app: api`; `makes` is its template, `more` its metadata."""
     owners = {"ownerReferences": owned_by(owner, "Deployment")} if owner else {}
     return {
         "metadata": {"name": name, "namespace": namespace, "uid": uid, "resourceVersion": "1", **owners, **more},
-        "spec": {"selector": {"matchLabels": {"app": "api"}}, "replicas": 2},
+        "spec": {
+            "selector": {"matchLabels": {"app": "api"}},
+            "replicas": replicas,
+            "template": template() if makes is None else makes,
+        },
     }

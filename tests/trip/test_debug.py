@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from bastion.model import WindowSize
 from support.grounds import IMAGE
 from support.terminal import Terminal
-from support.trips import POLICY, wait_until
+from support.trips import POLICY, started, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +64,39 @@ def test_what_is_left_in_the_debug_container_ends_with_the_session(bastion: Bast
         terminal.wait()
 
     wait_until(lambda: not bastion.running("98765"))
+
+
+def test_a_program_left_where_there_is_no_shell_is_told_of(bastion: Bastion) -> None:
+    before = pids(bastion)
+    with shell(bastion) as terminal:
+        terminal.expect("/proc/1/root")
+        program = bastion.ssh_argv("distroless.default@b", "app --wait", person="dora")
+        with started(program) as ssh:
+            left = wait_until(lambda: pids(bastion) - before)
+            ssh.kill()
+        try:
+            told = wait_until(lambda: not_reaped(bastion))
+            assert pids(bastion) - before == left
+        finally:
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+        terminal.type("exit\r")
+        terminal.wait()
+
+    assert (told["outcome"], told["container"]) == ("failed", "main")
+    assert told["reason"].startswith("no_shell: this container has no shell")
+
+
+def pids(bastion: Bastion) -> set[int]:
+    """The processes that wait until they are ended."""
+    return {process["pid"] for process in bastion.running("sleep infinity")}
+
+
+def not_reaped(bastion: Bastion) -> dict[str, Any] | None:
+    """What is told of the newest command's session."""
+    session = bastion.audit("commands", "--limit", "1")[0]["session"]
+    events = bastion.audit("events", "--limit", "20")
+    return next((one for one in events if (one["session"], one["type"]) == (session, "session.not_reaped")), None)
 
 
 @pytest.mark.parametrize("bastion", ["sqlite"], indirect=True, scope="session")
