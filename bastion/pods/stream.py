@@ -341,12 +341,12 @@ class WebSocketExec:
 
     @property
     def _may_be_unread(self) -> bool:
-        """Whether no ping behind the last input was answered.
+        """Whether no ping behind the last input was answered, over v4.
 
-        What passes input on reads nothing more while the pod does not, and so no ping: buffers on the way hold
-        megabytes that the pod did not read (seen with the kubelet's v4).
+        There the kubelet itself reads nothing more while the process does not, and so no ping, while buffers on the way
+        hold megabytes of input (seen with 1.20). Over v5 the API server answers.
         """
-        return self._pongs <= self._fed
+        return self.protocol == remotecommand.V4 and self._pongs <= self._fed
 
     def _peer_is_gone(self) -> bool:
         """Whether TCP hears nothing of the peer: neither that it has what was sent nor that it has no room for more."""

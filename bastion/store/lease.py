@@ -1,4 +1,4 @@
-"""One living writer for a name, by a lock of the operating system or of PostgreSQL; used by store.writer at its start.
+"""One living writer for a name, by a lock of the operating system or of PostgreSQL; used by store.writer.
 
 A writer closes what an earlier life of its name left open, so two at once
 would close each other's sessions. A file's lock ends with its process, whatever ends that. PostgreSQL's ends with its

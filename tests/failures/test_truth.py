@@ -24,7 +24,7 @@ NODE_AWAY = b"the node of pod web (local-node) cannot be reached by the API serv
 
 
 @contextmanager
-def told(faulty: Faulty, printing: Printing, *words: bytes, within_s: float = TOLD_WITHIN_S) -> Iterator[None]:
+def told(faulty: Faulty, printing: Printing, *words: bytes) -> Iterator[None]:
     """Assert that what the block does is told in time: 255 and the cause in one line, the same in the record."""
     begun = time.monotonic()
     yield
@@ -32,7 +32,7 @@ def told(faulty: Faulty, printing: Printing, *words: bytes, within_s: float = TO
     said = said.replace(b"\r\n", b"\n")
     assert (status, said.count(b"\n")) == (255, 1)
     assert all(word in said for word in words), said
-    assert printing.ended_at - begun < within_s + SLOWER_BY_S
+    assert printing.ended_at - begun < TOLD_WITHIN_S + SLOWER_BY_S
     ended = faulty.auditor.ended(printing.word)
     assert (ended.end.status, ended.end.outcome, ended.end.complete) == (255, Outcome.BROKEN, True)
     assert b"bastion: " + ended.end.reason.encode() + b"\n" == said

@@ -181,11 +181,18 @@ async def test_a_pod_that_does_not_read_is_not_taken_for_a_dead_one(
     assert event == Exited(0, Outcome.EXITED)
 
 
-@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize(
+    ("protocol", "is_there", "goes_on"),
+    [(remotecommand.V4, True, True), (remotecommand.V4, False, False), (remotecommand.V5, True, False)],
+)
 async def test_input_that_is_held_up_on_the_way_to_a_pod_is_no_dead_connection_while_the_api_server_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, protocol: str, is_there: bool, goes_on: bool
 ) -> None:
     """As a real kubelet's v4: it reads input, and with it the pings behind, no faster than the process does."""
+
+    def only_one(request: str) -> bytes | None:
+        return None if protocol in request else response("403 Forbidden")
+
     monkeypatch.setattr(pod_stream, "PING_EVERY_S", 0.1)
     monkeypatch.setattr(pod_stream, "SILENCE_S", 0.3)
     asked_after: list[bool] = []
@@ -204,7 +211,7 @@ async def test_input_that_is_held_up_on_the_way_to_a_pod_is_no_dead_connection_w
     async def has_asked() -> bool:
         return len(asked_after) >= 5
 
-    async with raw_exec(tmp_path, script) as server:
+    async with raw_exec(tmp_path, script, only_one) as server:
         api = await api_for(server)
         stream = await execs.Execs(api, SystemClock()).open(
             execs.Call(target=TARGET, identity=ALICE, stdin=True),
@@ -218,7 +225,7 @@ async def test_input_that_is_held_up_on_the_way_to_a_pod_is_no_dead_connection_w
         await api.aclose()
 
     broken = Exited(255, Outcome.BROKEN, "no answer from the API server for 0 s")
-    assert end == (Exited(0, Outcome.EXITED) if is_there else broken)
+    assert end == (Exited(0, Outcome.EXITED) if goes_on else broken)
 
 
 async def test_small_frames_are_joined_and_streams_keep_their_order(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ SETTINGS = {
 TOLD_WITHIN_S = 30.0
 """How soon after a fault the person has the cause: what is promised."""
 
-SLOWER_BY_S = 3.0
+SLOWER_BY_S = 15.0
 """What a busy machine may add to that: the timers behind it are all ours, and add up to little less."""
 
 MOST_LOST = 64 * 1024
