@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from bastion import trip
 from bastion.errors import BastionError, Code
 from bastion.model import Action, Outcome
-from bastion.trip import Stamp
 from bastion.work import A_WHILE_S
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from bastion.gate import Gate
     from bastion.model import Allow, KubeIdentity
     from bastion.ports import AuditLog, Clock, Pods
+    from bastion.trip import Stamp
     from bastion.work import Work
 
 
@@ -28,7 +28,7 @@ class Besides:
     pods: Pods
     audit: AuditLog
     clock: Clock
-    new_id: Callable[[], str]
+    stamp: Callable[[], Stamp]
 
     async def enter(self, work: Work) -> KubeIdentity:
         """Have a debug container stand in for a missing shell, as far as a role allows it; returns as whom to enter.
@@ -66,6 +66,5 @@ class Besides:
 
     async def _tell(self, work: Work, kind: str, allow: Allow, reason: str, detail: Mapping[str, str | bool]) -> None:
         """Write down what becomes of a debug container. Raises RECORD_UNAVAILABLE: then nothing does."""
-        stamp = Stamp(id=self.new_id(), at=self.clock.now(), monotonic_s=self.clock.monotonic())
-        event = trip.told(work.session, kind, Outcome.SUCCESS, reason, stamp)
+        event = trip.told(work.session, kind, Outcome.SUCCESS, reason, self.stamp())
         await self.audit.event(replace(event, action=Action.DEBUG, rule=allow.rule, detail=detail))

@@ -206,7 +206,7 @@ class Trips:
         except BastionError as error:
             if error.code is not Code.NO_SHELL or work.look is not None or work.asked.command is not None:
                 raise
-        besides = Besides(gate=self.gate, pods=self.pods, audit=self.audit, clock=self.clock, new_id=self.new_id)
+        besides = Besides(gate=self.gate, pods=self.pods, audit=self.audit, clock=self.clock, stamp=self._stamp)
         identity = await besides.enter(work)
         async with self.pods.exec(work.terms.where, work.request, identity, work.client.waiting) as stream:
             return await relay(work.client, stream, taps, count)

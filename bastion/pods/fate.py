@@ -96,36 +96,44 @@ def well(pod: str, *, then: str) -> str:
 
 def node_away(target: Target) -> str:
     """What is said of a pod whose node the API server cannot reach."""
-    node = f" ({target.node})" if target.node else ""
-    return f"the node of pod {target.pod}{node} cannot be reached by the API server"
+    return f"{_node(target)} cannot be reached by the API server"
 
 
 def node_silent(target: Target) -> str:
     """What is said where the API server answers, and nothing comes of what it passed on to a pod's node."""
-    node = f" ({target.node})" if target.node else ""
-    return f"the node of pod {target.pod}{node} does not answer; try again in a moment"
+    return f"{_node(target)} does not answer; try again in a moment"
 
 
 def unchanged(target: Target, now: PodFacts | None, *, then: str = "connect again") -> PodFacts:
-    """The pod of a target's name, if it is still what was decided about: what the policy looks at is the same.
+    """The same pod, if it is still what was decided about: what the policy looks at is the same.
 
-    The catalogue may have heard of other labels than it has by now. now: the pod as the API server has it, None if
-    there is none. then: what to do if it is not. Raises BastionError (TARGET_MISSING).
+    The catalogue may have heard of other labels than it has by now. Arguments and errors are those of `same`.
     """
-    if now is None:
-        how = "deleted"
-    elif now.uid != target.pod_uid:
-        how = "replaced by another of that name"
-    elif (now.labels, now.host_network) != (target.labels, target.host_network):
-        how = "changed meanwhile"
-    else:
+    pod = same(target, now, then=then)
+    if (pod.labels, pod.host_network) != (target.labels, target.host_network):
+        raise BastionError(Code.TARGET_MISSING, changed(target, "changed meanwhile", then=then))
+    return pod
+
+
+def same(target: Target, now: PodFacts | None, *, then: str) -> PodFacts:
+    """The pod of a target's name, if it is the one with the target's UID.
+
+    now: the pod as the API server has it, None if there is none. then: what to do, or what follows, if it is not.
+    Raises BastionError (TARGET_MISSING).
+    """
+    if now is not None and now.uid == target.pod_uid:
         return now
+    how = "deleted" if now is None else "replaced by another of that name"
     raise BastionError(Code.TARGET_MISSING, changed(target, how, then=then))
 
 
 def changed(target: Target, how: str, *, then: str = "connect again") -> str:
     """What is said before a session begins, of a pod that is not any more as it was when it was found."""
     return f"pod {target.pod} in namespace {target.namespace} was {how}; {then}"
+
+
+def _node(target: Target) -> str:
+    return f"the node of pod {target.pod}" + (f" ({target.node})" if target.node else "")
 
 
 def _failed(now: PodFacts) -> bool:

@@ -1,4 +1,4 @@
-"""Asks after the node of a pod by having it do something small, ever more rarely; used by pods.watchman.
+"""Asks after the node of a pod by having it do something small, ever more rarely; used by pods.watchman, following.
 
 Over v5 the API server answers pings in a node's stead, so one that fell silent is found by knocking.
 """

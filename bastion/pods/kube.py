@@ -138,11 +138,7 @@ class KubePods:
 
     async def _same_pod(self, target: Target) -> PodFacts:
         """The pod of the target's UID, whatever else changed. Raises BastionError (TARGET_MISSING, CLUSTER_*)."""
-        pod = await Direct(self._api).pod(target.namespace, target.pod)
-        if pod is None or pod.uid != target.pod_uid:
-            how = "deleted" if pod is None else "replaced by another of that name"
-            raise BastionError(Code.TARGET_MISSING, fate.changed(target, how, then=_NOT_LOOKED_FOR))
-        return pod
+        return fate.same(target, await Direct(self._api).pod(target.namespace, target.pod), then=_NOT_LOOKED_FOR)
 
     async def _believed(self, error: BastionError, target: Target) -> BastionError:
         """What an exec was refused with; that there is nothing to look into, only where the pod shows it.

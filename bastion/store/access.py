@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from bastion.errors import BastionError, Code
 from bastion.model import Credential, Person
@@ -159,12 +159,7 @@ class Access:
     async def _all(self, query: Any) -> list[Row[Any]]:
         try:
             async with asyncio.timeout(self._timeout):
-                try:
-                    return await self._asked(query)
-                except DBAPIError as error:
-                    if not error.connection_invalidated:
-                        raise
-                    return await self._asked(query)  # the database was started anew since it was asked last
+                return await self._asked(query)
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise unavailable(error, self._engine) from error
 

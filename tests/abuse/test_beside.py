@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -76,9 +75,7 @@ def debugged(start: Starter, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "targetContainerName": "main",
         }
         patch = json.dumps({"spec": {"ephemeralContainers": [foreign]}})
-        config = str(bastion.folder / "cluster" / "kubeconfig")
-        argv = ["kubectl", "--kubeconfig", config, "patch", "pod", "distroless", "--subresource=ephemeralcontainers"]
-        subprocess.run([*argv, "-p", patch], check=True, capture_output=True, timeout=60)
+        bastion.kubectl("patch", "pod", "distroless", "--subresource=ephemeralcontainers", "-p", patch)
         opens = [str(word) for word in bastion.ssh_argv("-t", "distroless.default@b", person="dora")]
         with Terminal(opens, SIZE) as terminal:
             terminal.expect("this is a debug container")

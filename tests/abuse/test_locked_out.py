@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -46,24 +44,30 @@ def public(bastion: Bastion, person: str) -> bytes:
 @asynccontextmanager
 async def locked(bastion: Bastion) -> AsyncIterator[None]:
     await changed(bastion, "people", "lock", "alice")
-    yield
-    await changed(bastion, "people", "unlock", "alice")
+    try:
+        yield
+    finally:
+        await changed(bastion, "people", "unlock", "alice")
 
 
 @asynccontextmanager
 async def key_removed(bastion: Bastion) -> AsyncIterator[None]:
     key = asyncssh.read_public_key(key_of(bastion, "alice").with_suffix(".pub"))
     await changed(bastion, "keys", "remove", key.get_fingerprint())
-    yield
-    await changed(bastion, "keys", "add", "alice", stdin=public(bastion, "alice"))
+    try:
+        yield
+    finally:
+        await changed(bastion, "keys", "add", "alice", stdin=public(bastion, "alice"))
 
 
 @asynccontextmanager
 async def removed(bastion: Bastion) -> AsyncIterator[None]:
     await changed(bastion, "people", "remove", "alice")
-    yield
-    await changed(bastion, "people", "add", "alice", "--group", "engineers")
-    await changed(bastion, "keys", "add", "alice", stdin=public(bastion, "alice"))
+    try:
+        yield
+    finally:
+        await changed(bastion, "people", "add", "alice", "--group", "engineers")
+        await changed(bastion, "keys", "add", "alice", stdin=public(bastion, "alice"))
 
 
 @asynccontextmanager
@@ -72,8 +76,10 @@ async def key_given_away(bastion: Bastion) -> AsyncIterator[None]:
     async with removed(bastion):
         await changed(bastion, "people", "add", "zoe", "--group", "engineers")
         await changed(bastion, "keys", "add", "zoe", stdin=public(bastion, "alice"))
-        yield
-        await changed(bastion, "people", "remove", "zoe")
+        try:
+            yield
+        finally:
+            await changed(bastion, "people", "remove", "zoe")
 
 
 @asynccontextmanager
@@ -82,14 +88,10 @@ async def moved(bastion: Bastion) -> AsyncIterator[None]:
     async with removed(bastion):
         await changed(bastion, "people", "add", "alice", "--group", "contractors")
         await changed(bastion, "keys", "add", "alice", stdin=public(bastion, "alice"))
-        yield
-        await changed(bastion, "people", "remove", "alice")
-
-
-def kubectl(bastion: Bastion, *arguments: str, given: dict[str, Any] | None = None) -> None:
-    argv = ["kubectl", "--kubeconfig", str(bastion.folder / "cluster" / "kubeconfig"), "-n", "default", *arguments]
-    text = json.dumps({"apiVersion": "v1", "kind": "Pod", **given}) if given is not None else ""
-    subprocess.run(argv, input=text, text=True, check=True, capture_output=True, timeout=60)
+        try:
+            yield
+        finally:
+            await changed(bastion, "people", "remove", "alice")
 
 
 def refusals(bastion: Bastion, connection: str) -> list[dict[str, Any]]:
@@ -167,22 +169,24 @@ async def test_a_menu_that_was_open_leads_nowhere(house: Bastion) -> None:
 
 async def test_who_is_locked_while_they_wait_for_a_pod_does_not_get_in(house: Bastion) -> None:
     gated = {
+        "apiVersion": "v1",
+        "kind": "Pod",
         "metadata": {"name": "gated", "namespace": "default"},
         "spec": {
             "schedulingGates": [{"name": "example.com/quota"}],
             "containers": [{"name": "main", "image": "local/debian:1"}],
         },
     }
-    await asyncio.to_thread(kubectl, house, "apply", "--validate=false", "-f", "-", given=gated)
+    await asyncio.to_thread(house.kubectl, "apply", "--validate=false", "-f", "-", given=gated)
     argv = [str(argument) for argument in house.ssh_argv("-tt", "gated.default@b")]
     with Terminal(argv, WindowSize(cols=100, rows=30), {**house.env, "TERM": "xterm"}) as at:
         await asyncio.to_thread(at.expect, "waiting for pod gated")
         async with locked(house):
             open_it = '{"spec":{"schedulingGates":[]}}'
-            await asyncio.to_thread(kubectl, house, "patch", "pod", "gated", "--type=merge", "-p", open_it)
+            await asyncio.to_thread(house.kubectl, "patch", "pod", "gated", "--type=merge", "-p", open_it)
             await asyncio.to_thread(at.expect, GONE.decode())
             assert await asyncio.to_thread(at.wait) == 254
-    await asyncio.to_thread(kubectl, house, "delete", "pod", "gated", "--wait=false")
+    await asyncio.to_thread(house.kubectl, "delete", "pod", "gated", "--wait=false")
 
     events = await asyncio.to_thread(house.audit, "events", "--limit", "20")
     refused = next(one for one in events if one["type"] == "session.refused")

@@ -167,6 +167,12 @@ class Bastion:
         """Ask the cluster's API as its admin."""
         return self.ground.kubernetes(method, path)
 
+    def kubectl(self, *arguments: str, given: Mapping[str, Any] | None = None) -> str:
+        """What kubectl says to the embedded cluster's admin; `given` is its standard input, as JSON."""
+        argv = ["kubectl", "--kubeconfig", str(self.folder / "cluster" / "kubeconfig"), *arguments]
+        text = "" if given is None else json.dumps(given)
+        return subprocess.run(argv, input=text, text=True, check=True, capture_output=True, timeout=60).stdout
+
     def control(self, request: dict[str, Any]) -> dict[str, Any]:
         """Ask the cluster's control socket."""
         return self.ground.control(request)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,11 +21,6 @@ RIGHTS = [
     {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get", "create"]},
     {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
 ]
-
-
-def kubectl(bastion: Bastion, *arguments: str, given: dict[str, Any]) -> None:
-    argv = ["kubectl", "--kubeconfig", str(bastion.folder / "cluster" / "kubeconfig"), *arguments]
-    subprocess.run(argv, input=json.dumps(given), text=True, check=True, capture_output=True, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +42,7 @@ def allow(bastion: Bastion) -> None:
         "subjects": [{"kind": "ServiceAccount", "namespace": "bastion", "name": "bastion"}],
     }
     for given in (role, binding):
-        kubectl(bastion, "apply", "--validate=false", "-f", "-", given=given)
+        bastion.kubectl("apply", "--validate=false", "-f", "-", given=given)
 
 
 def test_where_nobody_is_impersonated_the_bastions_own_rights_decide(itself: Bastion) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,9 +48,7 @@ def targets(start: Starter, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def kubectl(bastion: Bastion, *arguments: str, given: Any = None) -> str:
-    argv = ["kubectl", "--kubeconfig", str(bastion.folder / "cluster" / "kubeconfig"), "-n", "shop", *arguments]
-    text = json.dumps(given) if given is not None else ""
-    return subprocess.run(argv, input=text, text=True, check=True, capture_output=True, timeout=60).stdout
+    return bastion.kubectl("-n", "shop", *arguments, given=given)
 
 
 def apply(bastion: Bastion, given: dict[str, Any]) -> None:
