@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     LetIn = Callable[[], Awaitable[Visitor | None]]
     """The person as they are now; None if they may begin nothing, which they were told, and which is recorded."""
 
-A_WHILE_S = 1.0
+A_WHILE_S = 0.1
 """What took longer was waited for: who the person is may have changed meanwhile, and is asked again."""
 
 

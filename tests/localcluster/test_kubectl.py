@@ -125,8 +125,9 @@ def test_exec_with_a_terminal_has_its_size_and_ctrl_c(kubectl: Kubectl) -> None:
     command = ["kubectl", "exec", "-it", "web", "--", "bash", "--norc"]
     with Terminal(command, WindowSize(cols=101, rows=43), env=kubectl.env) as terminal:
         terminal.expect(r"[$#] ")
-        terminal.type("stty size\r")
-        terminal.expect("43 101")
+        # kubectl sends its size beside what is typed, and not before it.
+        terminal.type("until stty size | grep -x '43 101'; do sleep 0.05; done\r")
+        terminal.expect("43 101\r\n")
         terminal.resize(WindowSize(cols=77, rows=22))
         terminal.type("until stty size | grep -x '22 77'; do sleep 0.05; done\r")
         terminal.expect("22 77\r\n")
