@@ -173,6 +173,7 @@ class _Stream:
         self._spoken = spoken
         self._options = options
         self._stdio = stdio
+        self._copying = asyncio.Lock()  # held while input waits to be taken
 
     async def run(self) -> int | None:
         """The exit status once the process ended and all of its output is sent; None if the client left first.
@@ -212,10 +213,13 @@ class _Stream:
         return await self._stdio.wait()
 
     async def _forward(self, descriptor: int, channel: Channel, wanted: bool) -> None:  # noqa: FBT001 - of a table
+        """Pass on output. With its end the input ends, once what came of it was taken, as containerd does."""
         while data := await self._stdio.read(descriptor):
             if wanted:
                 opcode, parts = self._spoken.message(channel, data)
                 await self._socket.send(opcode, *parts)
+        async with self._copying:
+            self._stdio.close_stdin()
 
     async def _input(self) -> None:
         """Until the client closes or vanishes."""
@@ -241,7 +245,8 @@ class _Stream:
     async def _take(self, channel: int, data: bytes) -> None:
         match channel:
             case Channel.STDIN if self._options.stdin:
-                await self._stdio.write(data)
+                async with self._copying:
+                    await self._stdio.write(data)
             case Channel.RESIZE:
                 with contextlib.suppress(OSError):  # the terminal may be gone already
                     if size := parse_resize(data):

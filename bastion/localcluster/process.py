@@ -118,14 +118,21 @@ class Process:
                 return b""
 
     async def write(self, data: bytes) -> None:
-        """Give input to the process, as fast as it reads. What a process does not want is dropped."""
+        """Give input to the process, as fast as it reads.
+
+        What nobody reads any more is dropped; but what waited for a reader by then waits for ever, as with containerd.
+        """
+        waited = False
         view = memoryview(data)
         while view and self._stdin >= 0:
             try:
                 view = view[os.write(self._stdin, view) :]
             except BlockingIOError:
+                waited = True
                 await _ready(self._stdin, writing=True)
             except OSError:  # EPIPE, EIO: nobody reads
+                if waited and not self.tty:
+                    await asyncio.Future()
                 return
 
     def close_stdin(self) -> None:

@@ -12,6 +12,12 @@ input and the program. Input comes in frames: printf escapes, which cost a byte
 of output some microsecond, or a length and as many bytes as they are, which cost
 a frame a process. The second needs a dd that reads exactly what it is asked to;
 whether the container has one is found out first and told by the mark.
+
+Without a terminal they outlive the program: they print the end mark and take
+what is left of its input until that is ended, which the mark asks for. For where
+input waits that nobody reads, containerd tells nobody of the end; and what
+closes a connection with something unread in it resets it, so that the status
+gets lost on its way, which the API server then calls success.
 """
 
 from __future__ import annotations
@@ -83,8 +89,10 @@ if { printf '%070000dc\\n' 0 | { dd bs=70000 count=1 iflag=fullblock >/dev/null 
 # v4 cannot say that input ended, so input comes in frames, see `framed`. The decoder is
 # detached, so that a program which ends without reading is not waited for; what is left of it carries the marker.
 # That the program reads no more ends it (1 where SIGPIPE is ignored, 141, in ksh93 269). Anything else that does, such
-# as no memory for another process, would look like the end of input: then the session ends, too.
+# as no memory for another process, would look like the end of input: then the session ends, too. What is sent to the
+# process group (kill 0) is for the program alone.
 _V4_HEAD = """\
+trap '' HUP INT QUIT ALRM TERM USR1 USR2
 ( { ( while IFS= read -r l; do
   case $l in
   -*) printf %b "${l#-}" || exit ;;
@@ -95,6 +103,20 @@ done ) || case $? in 1|141|269) ;; *) kill -KILL $$ ;; esac; } <&3 2>/dev/null &
 exec 3<&-
 """
 _V4_TAIL = "}\n"
+
+# What is sent to the process group (kill 0) does not end these lines, and they say nothing ("Terminated"). An EXIT
+# trap, because an inherited errexit would end them as well.
+_OUTLIVE_HEAD = """\
+trap 's=$?; printf "\\035%s\\036" "$BASTION_SESSION"; cat >/dev/null; exit $s' EXIT
+trap : HUP INT QUIT ALRM TERM USR1 USR2
+exec 3>&2 2>/dev/null
+(
+exec 2>&3 3>&-
+"""
+_OUTLIVE_TAIL = """\
+)
+exit $?
+"""
 
 _UNSAFE = re.compile(rb"[^ !-\[\]-~]")
 
@@ -107,12 +129,15 @@ class Boot:
     ready: what the process prints first on stdout, b"" if it prints nothing of ours.
     framed_input: input must be written by `framed`, because this is v4.
     ready_for_blocks: what it prints instead of `ready` if `framed` may make blocks, b"" if it never does.
+    ended: what is printed once the program has ended, while its input is waited for to end; b"" if nothing is. None of
+    the others ends in its first byte, or it would be held back.
     """
 
     argv: tuple[str, ...]
     ready: bytes
     framed_input: bool
     ready_for_blocks: bytes = b""
+    ended: bytes = b""
 
     @property
     def marks(self) -> tuple[bytes, ...]:
@@ -122,8 +147,11 @@ class Boot:
 
 def with_shell(request: ExecRequest, protocol: str) -> Boot:
     """Start the request through the container's sh. Raises BastionError(INVALID) for a command that cannot be one."""
-    framed_input = protocol == remotecommand.V4 and request.pty is None
+    on_pipes = request.pty is None
+    framed_input = on_pipes and protocol == remotecommand.V4
     ending, arguments = _ending(request.command)
+    if on_pipes:
+        ending = _OUTLIVE_HEAD + ending + _OUTLIVE_TAIL
     mark, ending = (_V4_MARK, _V4_HEAD + ending + _V4_TAIL) if framed_input else (_MARK, ending)
     script = _PREPARE + mark + _ARGUMENTS + ending
     env = [*request.env, ("TERM", request.pty.term)] if request.pty and request.pty.term else request.env
@@ -140,6 +168,7 @@ def with_shell(request: ExecRequest, protocol: str) -> Boot:
         ready=f"\x1e{request.marker}\x1e".encode(),
         framed_input=framed_input,
         ready_for_blocks=f"\x1e{request.marker}\x1f".encode() if framed_input else b"",
+        ended=f"\x1d{request.marker}\x1e".encode() if on_pipes else b"",
     )
 
 

@@ -21,6 +21,8 @@ from bastion.errors import BastionError, Code
 from bastion.events import ClientEvent, Exited, HungUp, Input, InputClosed, Output, PodEvent, Resized, Signalled
 from bastion.model import Stream
 from bastion.pods import boot, ends
+from bastion.pods.delivery import Delivery
+from bastion.pods.endmark import EndMark
 from bastion.wire import remotecommand
 from bastion.wire.remotecommand import Channel
 
@@ -39,18 +41,18 @@ PING_EVERY_S = 5.0
 SILENCE_S = 20.0
 """Without a frame or a pong for this long, while we are reading, the connection is dead."""
 
+HELD_ON_THE_WAY = 64 * 1024 * 1024
+"""More bytes of input than buffers between us and a process hold: if they went, somebody read them."""
+
 MOST_UNANSWERED = 7
 """What TCP may send again, each time after twice as long, until the peer counts as gone: for some 25 s."""
 
-MOST_SIGNALS = 8
-"""Signals that may wait to be delivered, and complaints about them that are shown."""
-
-BETWEEN_SIGNALS_S = 0.1
+HELD_FOR_S = 0.1
+"""How long output waits that may be the beginning of the end mark; its parts come at once."""
 
 READY_WITHIN_S = 30.0
 """How long a container may take from the upgrade to the ready mark."""
 
-_STREAMS = {Channel.STDOUT: Stream.STDOUT, Channel.STDERR: Stream.STDERR}
 _CONTROL = {"INT": b"\x03", "QUIT": b"\x1c", "TSTP": b"\x1a"}
 
 
@@ -89,6 +91,8 @@ class WebSocketExec:
         self._boot = boot
         self._tty = tty
         self._blocks = False  # whether framed input may be blocks
+        self._mark = EndMark(boot.ended)
+        self._input_closed = False
         self._around = around
         self._queue: deque[Output] = deque()
         self._queued = 0
@@ -99,10 +103,8 @@ class WebSocketExec:
         self._heard = self._passed = time.monotonic()
         self._asked: float | None = None  # when input was sent that nothing has followed
         self._sending = 0  # writes that wait for the pod to read
-        self._pings = self._pongs = 0  # how many were sent, and which of them was answered last
-        self._fed = -1  # how many pings had been sent when input last was
-        self._signals: deque[str] = deque()  # those that wait, the first being delivered
-        self._complaints: set[str] = set()
+        self._sent = self._taken = 0  # bytes of frames, and of those before the last ping that was answered
+        self._delivery = Delivery(around.signal, self._complain)
         self._tasks: set[asyncio.Task[None]] = set()
         self._start(self._read(), "pod-read")
         self._start(self._ping(), "pod-ping")
@@ -174,6 +176,8 @@ class WebSocketExec:
     async def send(self, event: ClientEvent) -> None:
         """Pass on input, its end, a size or a signal; returns when more may be sent."""
         match event:
+            case Input() if self._mark.found:
+                pass  # nobody is there to read it
             case Input(data=data):
                 if self._tty and self._asked is None:
                     self._asked = time.monotonic()  # whoever types sees something; who pipes need not
@@ -187,7 +191,7 @@ class WebSocketExec:
                 if self._tty and name in _CONTROL:
                     await self._frame(b"\x00" + _CONTROL[name])
                 else:
-                    self._take_signal(name)
+                    self._delivery.take(name, self._start)
             case HungUp():
                 pass
 
@@ -207,6 +211,9 @@ class WebSocketExec:
         return boot.framed(data, blocks=self._blocks) if self._boot.framed_input else data
 
     async def _close_input(self) -> None:
+        if self._input_closed:
+            return
+        self._input_closed = True
         if self._tty:
             self._start(self._end_terminal(), "pod-end-of-input")
         elif self._boot.framed_input:
@@ -228,26 +235,9 @@ class WebSocketExec:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 60.0)
 
-    def _take_signal(self, name: str) -> None:
-        """Have a signal delivered, for which neither input nor output waits.
-
-        Each takes an exec: they are delivered one by one, and what waits already waits once. So a flood costs little.
-        """
-        if name in self._signals or len(self._signals) >= MOST_SIGNALS:
-            return
-        self._signals.append(name)
-        if len(self._signals) == 1:
-            self._start(self._deliver(), "pod-signal")
-
-    async def _deliver(self) -> None:
-        while self._signals:
-            complaint = await self._around.signal(self._signals[0])
-            self._signals.popleft()
-            if complaint and complaint not in self._complaints and len(self._complaints) < MOST_SIGNALS:
-                self._complaints.add(complaint)
-                end = "\r\n" if self._tty else "\n"
-                self._put(Stream.STDERR, f"bastion: {complaint}{end}".encode())
-            await asyncio.sleep(BETWEEN_SIGNALS_S)
+    def _complain(self, complaint: str) -> None:
+        end = "\r\n" if self._tty else "\n"
+        self._put(Stream.STDERR, f"bastion: {complaint}{end}".encode())
 
     def end(self, reason: str) -> None:
         """Take the stream for broken, if it has not ended by itself; why is known, and not asked for again."""
@@ -262,7 +252,7 @@ class WebSocketExec:
 
     async def _frame(self, data: bytes) -> None:
         self._passed = time.monotonic()
-        self._fed = self._pings
+        self._sent += len(data)
         # A write that fails is no news of its own: the reader finds out why, and says so.
         self._sending += 1
         try:
@@ -289,7 +279,7 @@ class WebSocketExec:
                 self._start(self._pong(message.data), "pod-pong")
             case aiohttp.WSMsgType.PONG:
                 if message.data.isdigit():
-                    self._pongs = max(self._pongs, int(message.data[:9]))
+                    self._taken = min(max(self._taken, int(message.data)), self._sent)
             case aiohttp.WSMsgType.TEXT:
                 pass
             case _:
@@ -301,9 +291,22 @@ class WebSocketExec:
         self._passed, self._asked = self._heard, None
         if frame[0] == Channel.STATUS:
             self._finish(ends.ended(remotecommand.parse_status(frame[1:])))
-        elif frame[0] in _STREAMS and len(frame) > 1:
-            for at in range(1, len(frame), OUTPUT_LIMIT):
-                self._put(_STREAMS[Channel(frame[0])], frame[at : at + OUTPUT_LIMIT])
+        elif frame[0] == Channel.STDOUT:
+            self._say(Stream.STDOUT, self._mark.take(frame[1:]))
+            if self._mark.found and not self._input_closed:
+                self._start(self._close_input(), "pod-drain")
+            elif self._mark.held:
+                self._start(self._release(), "pod-held")
+        elif frame[0] == Channel.STDERR:
+            self._say(Stream.STDERR, frame[1:])
+
+    async def _release(self) -> None:
+        await asyncio.sleep(HELD_FOR_S)
+        self._say(Stream.STDOUT, self._mark.release())
+
+    def _say(self, stream: Stream, data: bytes) -> None:
+        for at in range(0, len(data), OUTPUT_LIMIT):
+            self._put(stream, data[at : at + OUTPUT_LIMIT])
 
     def _put(self, stream: Stream, data: bytes) -> None:
         self._queue.append(Output(stream, data))
@@ -332,8 +335,7 @@ class WebSocketExec:
                 self._finish(ends.broken(f"no answer from the API server for {SILENCE_S:.0f} s"))
             with contextlib.suppress(aiohttp.ClientError, OSError, RuntimeError, TimeoutError):
                 async with asyncio.timeout(PING_EVERY_S):
-                    self._pings += 1
-                    await self._ws.ping(b"%d" % self._pings)
+                    await self._ws.ping(b"%d" % self._sent)
 
     @property
     def _silent_s(self) -> float:
@@ -341,12 +343,12 @@ class WebSocketExec:
 
     @property
     def _may_be_unread(self) -> bool:
-        """Whether no ping behind the last input was answered, over v4.
+        """Whether pings may wait behind input that the process does not read.
 
-        There the kubelet itself reads nothing more while the process does not, and so no ping, while buffers on the way
-        hold megabytes of input (seen with 1.20). Over v5 the API server answers.
+        What passes input on reads nothing more of a connection while the process does not read, and so no ping, while
+        buffers on the way hold megabytes: so do the kubelet's v4 (1.20) and the API server's v5 (1.36).
         """
-        return self.protocol == remotecommand.V4 and self._pongs <= self._fed
+        return 0 < self._sent - self._taken <= HELD_ON_THE_WAY
 
     def _peer_is_gone(self) -> bool:
         """Whether TCP hears nothing of the peer: neither that it has what was sent nor that it has no room for more."""
@@ -364,6 +366,7 @@ class WebSocketExec:
         self._queued += sum(len(output.data) for output in outputs)
 
     def _finish(self, end: Exited) -> None:
+        self._say(Stream.STDOUT, self._mark.release())
         self._end = self._end or end
         self._wake.set()
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.cluster import running_cluster
-from support.rawclient import bearer, channel, connect, exec_in
+from support.rawclient import BINARY, Frame, bearer, channel, connect, exec_in
 from support.waiting import eventually
 
 if TYPE_CHECKING:
     from support.cluster import Cluster
-    from support.rawclient import Frame, RawClient
+    from support.rawclient import RawClient
 
 API_POD = "shop/api-788b6f4684-4fttr"
 EXITED_0 = b'{"metadata":{},"status":"Success"}'
@@ -232,6 +232,36 @@ async def test_a_background_process_keeps_the_stream_open_until_it_lets_go_of_it
     script = "(read line < /dev/null; sleep 0.2; echo late) & echo early"
     out, _, status = await run(cluster, "default/web", "sh", "-c", script)
     assert (out, status) == (b"early\nlate\n", EXITED_0)
+
+
+async def test_input_ends_with_the_output(cluster: Cluster) -> None:
+    """As containerd's ExecIO.Attach has it: here the client never ends it."""
+    _, _, status = await run(cluster, "default/web", "sh", "-c", "exec >&- 2>&-; read -r line || exit 0")
+    assert status == EXITED_0
+
+
+@pytest.mark.parametrize(("size", "is_told"), [(50_000, True), (100_000, False)])
+async def test_the_end_is_not_told_while_input_waits_that_nobody_reads(
+    tmp_path: Path, size: int, *, is_told: bool
+) -> None:
+    """As with containerd, whose buffers are larger; here a pipe holds 64 KiB of it."""
+    async with (
+        running_cluster(tmp_path) as cluster,
+        exec_in(cluster, "default/web", "sh", "-c", "echo ready; exec sleep 1000") as client,
+    ):
+        while (await client.frame()) != Frame(BINARY, b"\1ready\n"):
+            pass
+        for _ in range(0, size, 10_000):
+            await client.send_frame(b"\0" + bytes(10_000))
+        (running,) = await cluster.processes()
+        os.kill(running["pid"], signal.SIGTERM)
+        await eventually(lambda: alive(cluster))
+        try:
+            frames, _ = await asyncio.wait_for(client.frames_to_end(), 20 if is_told else 0.5)
+        except TimeoutError:
+            frames = []
+
+    assert bool(channel(frames, 3)) == is_told
 
 
 async def test_a_container_ignores_no_signal_whatever_its_cluster_was_started_to_ignore(tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import termios
+import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import IO, TYPE_CHECKING, Self
 
 import pytest
 from hypothesis import given
@@ -26,6 +28,9 @@ from bastion.wire.remotecommand import V4, V5
 from support.examples import examples
 from support.terminal import Terminal
 from support.trips import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MARKER = "0123456789abcdef0123"
 READY = b"\x1e" + MARKER.encode() + b"\x1e"
@@ -50,9 +55,17 @@ def asked(command: bytes | None, **more: object) -> ExecRequest:
     return ExecRequest(command=command, marker=MARKER, **{"pty": None, "env": (), **more})  # type: ignore[arg-type]  # as given
 
 
+ENDED = b"\x1d" + MARKER.encode() + b"\x1e"
+
+
 def run(path: str, request: ExecRequest, protocol: str = V5, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run it to its end; the mark that is printed there is left out."""
     plan = boot.with_shell(request, protocol)
-    return subprocess.run(plan.argv, env={"PATH": path}, input=stdin, capture_output=True, check=False, timeout=20)
+    done = subprocess.run(plan.argv, env={"PATH": path}, input=stdin, capture_output=True, check=False, timeout=20)
+    assert plan.ended == (b"" if request.pty else ENDED)
+    assert done.stdout.endswith(plan.ended)
+    done.stdout = done.stdout.removesuffix(plan.ended)
+    return done
 
 
 def test_the_ready_mark_comes_first_and_the_command_runs_as_it_was_sent(path: str) -> None:
@@ -197,17 +210,10 @@ class TestV4:
         assert (done.stdout[len(READY) :].strip(), done.stderr, done.returncode) == (b"3000", b"", 3)
 
     @FRAMINGS
-    @pytest.mark.parametrize("sigpipe", ["default", "ignored"])
-    def test_a_command_that_closes_its_input_goes_on(
-        self, path: str, tmp_path: Path, *, blocks: bool, sigpipe: str
-    ) -> None:
+    def test_a_command_that_closes_its_input_goes_on(self, path: str, tmp_path: Path, *, blocks: bool) -> None:
         os.mkfifo(tmp_path / "go")
-        own = f"{tmp_path}:{path}"
-        command = f"exec </dev/null; read -r _ < {tmp_path}/go; echo on; exit 3".encode()
-        with Process(own, command, restore_signals=sigpipe == "default") as process:
-            wait_until(lambda: len(processes(own)) > 2)
+        with Process(path, f"exec </dev/null; read -r _ < {tmp_path}/go; echo on; exit 3".encode()) as process:
             process.give(boot.framed(bytes(2000), blocks=blocks))
-            wait_until(lambda: len(processes(own)) <= 2)  # the decoder is gone
             (tmp_path / "go").write_bytes(b"\n")
 
             assert process.rest() == b"on\n"
@@ -243,7 +249,7 @@ class TestV4:
 
         done = subprocess.run(plan.argv, env=environment, input=sent, capture_output=True, check=False, timeout=20)
 
-        assert done.stdout == plan.ready_for_blocks + b"small" + bytes(2000)
+        assert done.stdout == plan.ready_for_blocks + b"small" + bytes(2000) + plan.ended
         assert (done.stderr, done.returncode) == (b"", 0)
 
     def test_where_dd_reads_exactly_what_it_is_asked_for_the_mark_says_so(self, path: str) -> None:
@@ -290,6 +296,99 @@ class TestV4:
         pty = Pty(term="xterm", size=WindowSize(cols=80, rows=24))
 
         assert not boot.with_shell(asked(None, pty=pty), V4).framed_input
+
+
+@pytest.mark.parametrize("protocol", [V5, V4])
+class TestEnd:
+    """A program on pipes has ended when the mark says so; what it left of its input is taken before that is told."""
+
+    @pytest.mark.parametrize(
+        ("command", "said", "status"),
+        [
+            (b"head -c 10; exit 3", b"x" * 10, 3),
+            (b"echo done", b"done\n", 0),
+            (b"exec sh -c 'exit 7'", b"", 7),
+            (b"kill -TERM $$", b"", 143),
+            (b"echo left; kill -KILL $$", b"left\n", 137),
+            (b"trap 'echo told; exit 4' TERM; kill -TERM 0; sleep 20", b"told\n", 4),
+            (b"for s in HUP INT QUIT ALRM USR1 USR2; do trap : $s; kill -$s 0; done; exit 5", b"", 5),
+            (b"exec >&- 2>&-; exit 6", b"", 6),
+            (b"unset BASTION_SESSION; exit 8", b"", 8),
+            (b"unset BASTION_SESSION; exit 9 #" + b"x" * 200_000, b"", 9),
+        ],
+        ids=lambda value: value[:20].decode() if isinstance(value, bytes) else str(value),
+    )
+    def test_the_rest_of_the_input_is_taken_and_the_status_is_the_programs_own(
+        self, path: str, protocol: str, command: bytes, said: bytes, status: int
+    ) -> None:
+        plan = boot.with_shell(asked(command), protocol)
+        piece = b"x" * 50_000
+        with started(path, plan) as (process, stdin, stdout, stderr):
+            stdin.write((boot.framed(piece, blocks=True) if plan.framed_input else piece) * 100)
+            shown = up_to_mark(stdout)
+            assert process.poll() is None  # its input may still bring something
+            stdin.write(boot.framed_end if plan.framed_input else b"")
+            stdin.close()
+
+            assert (stdout.read(), stderr.read()) == (b"", b"")
+            assert process.wait() == status
+        mark = next(one for one in plan.marks if shown.startswith(one))
+        assert shown[len(mark) :] == said
+
+    def test_what_it_left_running_keeps_its_output(self, path: str, protocol: str, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "go")
+        plan = boot.with_shell(
+            asked(f"{{ read -r _ < {tmp_path}/go; echo late; }} & echo soon; exit 3".encode()), protocol
+        )
+        with started(path, plan) as (process, stdin, stdout, _stderr):
+            assert up_to_mark(stdout).endswith(b"soon\n")
+            (tmp_path / "go").write_bytes(b"\n")
+            assert stdout.readline() == b"late\n"
+            stdin.close()
+
+            assert process.wait() == 3
+
+    def test_no_beginning_of_it_ends_another_mark(self, protocol: str) -> None:
+        plan = boot.with_shell(asked(b"true"), protocol)
+
+        assert plan.ended.count(plan.ended[:1]) == 1
+        assert not any(plan.ended[:1] in one for one in plan.marks)
+
+    def test_a_terminal_has_no_such_mark(self, protocol: str) -> None:
+        pty = Pty(term="xterm", size=WindowSize(cols=80, rows=24))
+
+        assert boot.with_shell(asked(b"true", pty=pty), protocol).ended == b""
+
+
+@contextlib.contextmanager
+def started(path: str, plan: boot.Boot) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes], IO[bytes], IO[bytes]]]:
+    """It and its pipes, in a process group of its own; killed if it takes 20 seconds, so that nothing waits for it."""
+    with subprocess.Popen(
+        plan.argv,
+        env={"PATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        start_new_session=True,
+    ) as process:
+        late = threading.Timer(20, os.killpg, (process.pid, signal.SIGKILL))
+        late.start()
+        try:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            yield process, process.stdin, process.stdout, process.stderr
+        finally:
+            late.cancel()
+
+
+def up_to_mark(stdout: IO[bytes]) -> bytes:
+    """What is said before the end mark; all there is, if that does not come."""
+    said = b""
+    while not said.endswith(ENDED) and (one := stdout.read(1)):
+        said += one
+    return said.removesuffix(ENDED)
 
 
 class TestWithoutShell:
@@ -367,20 +466,10 @@ def on_a_terminal(path: str, pty: Pty, command: bytes = b"stty -a") -> bytes:
         return terminal.seen
 
 
-def processes(path: str) -> list[Path]:
-    """The processes that were started with this PATH."""
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it ended
-            if f"PATH={path}\0".encode() in environment.read_bytes():
-                found.append(environment.parent)
-    return found
-
-
 class Process:
     """A started request over v4, its mark read; a context that ends its input and waits for it."""
 
-    def __init__(self, path: str, command: bytes, *, restore_signals: bool = True) -> None:
+    def __init__(self, path: str, command: bytes) -> None:
         plan = boot.with_shell(asked(command), V4)
         self._process = subprocess.Popen(
             plan.argv,
@@ -388,7 +477,6 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
-            restore_signals=restore_signals,  # this interpreter ignores SIGPIPE
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -428,8 +516,10 @@ class Process:
         return self._stdout.readline()
 
     def rest(self) -> bytes:
-        """Output to its end."""
-        return self._stdout.read()
+        """Output to its end. Input ends with the program, as the end mark asks for."""
+        said = up_to_mark(self._stdout)
+        self._stdin.close()
+        return said + self._stdout.read()
 
     def wait(self) -> int:
         """The status."""

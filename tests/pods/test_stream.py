@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MARKER = "00112233445566778899"
 READY = b"\x01\x1e" + MARKER.encode() + b"\x1e"
+ENDED = b"\x1d" + MARKER.encode() + b"\x1e"
 ALICE = KubeIdentity(user="bastion:alice", groups=("bastion:engineer", "bastion:other"))
 TARGET = Target(namespace="shop", pod="web", pod_uid="uid-1", container="app")
 
@@ -181,20 +182,22 @@ async def test_a_pod_that_does_not_read_is_not_taken_for_a_dead_one(
     assert event == Exited(0, Outcome.EXITED)
 
 
-@pytest.mark.parametrize(
-    ("protocol", "is_there", "goes_on"),
-    [(remotecommand.V4, True, True), (remotecommand.V4, False, False), (remotecommand.V5, True, False)],
-)
+@pytest.mark.parametrize("protocol", [remotecommand.V5, remotecommand.V4])
+@pytest.mark.parametrize(("is_there", "held"), [(True, 100), (False, 100), (True, 1100)])
 async def test_input_that_is_held_up_on_the_way_to_a_pod_is_no_dead_connection_while_the_api_server_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, protocol: str, is_there: bool, goes_on: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, protocol: str, is_there: bool, held: int
 ) -> None:
-    """As a real kubelet's v4: it reads input, and with it the pings behind, no faster than the process does."""
+    """As real ones: they read input, and with it the pings behind, no faster than the process does.
+
+    held: kilobytes of input on the way, where there is room for a thousand.
+    """
 
     def only_one(request: str) -> bytes | None:
         return None if protocol in request else response("403 Forbidden")
 
     monkeypatch.setattr(pod_stream, "PING_EVERY_S", 0.1)
     monkeypatch.setattr(pod_stream, "SILENCE_S", 0.3)
+    monkeypatch.setattr(pod_stream, "HELD_ON_THE_WAY", 1_000_000)
     asked_after: list[bool] = []
 
     async def is_reachable() -> bool:
@@ -203,10 +206,14 @@ async def test_input_that_is_held_up_on_the_way_to_a_pod_is_no_dead_connection_w
 
     async def script(peer: Peer) -> None:
         peer.send(READY)
-        while (await peer.receive())[0] != BINARY:
-            pass
+        buffers = asyncio.create_task(taken_in(peer))
         await eventually(has_asked, within=20)  # all that while no ping is answered
+        buffers.cancel()
         await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async def taken_in(peer: Peer) -> None:
+        while True:
+            await peer.receive()
 
     async def has_asked() -> bool:
         return len(asked_after) >= 5
@@ -219,13 +226,76 @@ async def test_input_that_is_held_up_on_the_way_to_a_pod_is_no_dead_connection_w
             pod_stream.Around(is_reachable=is_reachable),
         )
         await stream.started()
-        await stream.send(Input(bytes(100_000)))
+        for _ in range(held):
+            await stream.send(Input(bytes(1000)))
         end = await stream.next_event()
         await stream.close()
         await api.aclose()
 
     broken = Exited(255, Outcome.BROKEN, "no answer from the API server for 0 s")
-    assert end == (Exited(0, Outcome.EXITED) if goes_on else broken)
+    assert end == (Exited(0, Outcome.EXITED) if is_there and held < 1000 else broken)
+
+
+async def test_at_the_end_mark_input_ends_and_no_more_is_sent(tmp_path: Path) -> None:
+    frames: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        peer.send(b"\x01said")
+        for at in range(len(ENDED)):  # in pieces, as it never comes
+            peer.send(b"\x01" + ENDED[at : at + 1])
+        frames.append(await peer.receive_data())
+        peer.send(b"\x01late")
+        await ends_all_at_once(peer, remotecommand.exit_status(3))
+
+    async with raw_exec(tmp_path, script) as server:
+        api = await api_for(server)
+        async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
+            said = b""
+            while not isinstance(event := await stream.next_event(), Exited):
+                said += event.data
+                if frames:
+                    await stream.send(Input(b"unread"))
+                    await stream.send(InputClosed())
+        await api.aclose()
+
+    assert (said, event) == (b"saidlate", Exited(3, Outcome.EXITED))
+    assert frames == [remotecommand.CLOSE_STDIN]
+
+
+@pytest.mark.parametrize("beginning", [ENDED[:1], ENDED[:-1]])
+async def test_what_only_looks_like_the_beginning_of_an_end_mark_is_shown_soon(
+    tmp_path: Path, beginning: bytes
+) -> None:
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        peer.send(b"\x01" + beginning)
+        assert await peer.receive_data() == b"\x00seen"
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    async with raw_exec(tmp_path, script) as server:
+        api = await api_for(server)
+        async with apis.pods_by(api).exec(TARGET, asked(), ALICE, apis.told_to_nobody) as stream:
+            said = b""
+            while said != beginning:
+                event = await asyncio.wait_for(stream.next_event(), 20)
+                assert isinstance(event, Output)
+                said += event.data
+            await stream.send(Input(b"seen"))
+            assert await stream.next_event() == Exited(0, Outcome.EXITED)
+        await api.aclose()
+
+
+async def test_what_is_held_back_when_the_stream_ends_is_not_lost(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        peer.send(READY)
+        peer.send(b"\x01last" + ENDED[:-1])
+        await ends_all_at_once(peer, remotecommand.exit_status(0))
+
+    outputs, end = await collect(tmp_path, script)
+
+    assert b"".join(one.data for one in outputs) == b"last" + ENDED[:-1]
+    assert end == Exited(0, Outcome.EXITED)
 
 
 async def test_small_frames_are_joined_and_streams_keep_their_order(tmp_path: Path) -> None:

@@ -50,6 +50,21 @@ def test_input_that_ended_before_anything_was_open_is_neither_lost_nor_reordered
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize(("command", "said", "status"), [("head -c 5; exit 3", b"aaaaa", 3), ("kill -9 $$", b"", 137)])
+def test_a_command_that_leaves_most_of_its_input_ends_with_its_own_status(
+    bastion: Bastion, command: str, said: bytes, status: int
+) -> None:
+    done = bastion.ssh("web.default@b", command, stdin=b"a" * 8_000_000)
+
+    assert (done.stdout, done.stderr, done.returncode) == (said, b"", status)
+
+
+def test_what_a_command_sends_to_its_process_group_is_for_itself_alone(bastion: Bastion) -> None:
+    done = bastion.ssh("web.default@b", "trap 'echo told' TERM; kill -TERM 0; exit 6")
+
+    assert (done.stdout, done.stderr, done.returncode) == (b"told\n", b"", 6)
+
+
 def test_a_hundred_megabytes_up_are_byte_exact(bastion: Bastion) -> None:
     data = os.urandom(1 << 20) * 95 + os.urandom(5_000_000)
 

@@ -55,6 +55,8 @@ def test_a_terminals_size_is_recorded_columns_first_and_a_password_never(bastion
     with Terminal(argv, WindowSize(cols=101, rows=33)) as terminal:
         terminal.expect(r"[$#] ")
         terminal.resize(WindowSize(cols=120, rows=40))
+        terminal.type("until stty size | grep -x '40 120'; do sleep 0.05; done\r")
+        terminal.expect("40 120\r\n")  # a line editor would draw its line anew
         terminal.type("stty -echo; echo asking; read -r secret; stty echo; echo got ${#secret}\r")
         terminal.expect("[\r\n]asking\r\n")
         terminal.type("hunter2-hunter2\r")

@@ -60,7 +60,9 @@ def test_what_passes_input_on_ends_with_the_session(old: Bastion) -> None:
 
 
 def test_a_command_that_reads_nothing_ends(old: Bastion) -> None:
-    assert old.ssh("api.shop@b", "echo done", stdin=b"unread\n" * 1000).stdout == b"done\n"
+    done = old.ssh("api.shop@b", "echo done; exit 3", stdin=b"unread\n" * 1_000_000)
+
+    assert (done.stdout, done.returncode) == (b"done\n", 3)
 
 
 def test_a_terminal_works_as_ever(old: Bastion) -> None:
