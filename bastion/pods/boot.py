@@ -92,7 +92,7 @@ if { printf '%070000dc\\n' 0 | { dd bs=70000 count=1 iflag=fullblock >/dev/null 
 # as no memory for another process, would look like the end of input: then the session ends, too. What is sent to the
 # process group (kill 0) is for the program alone.
 _V4_HEAD = """\
-trap '' HUP INT QUIT ALRM TERM USR1 USR2
+trap '' HUP INT QUIT PIPE ALRM TERM USR1 USR2
 ( { ( while IFS= read -r l; do
   case $l in
   -*) printf %b "${l#-}" || exit ;;
@@ -104,14 +104,22 @@ exec 3<&-
 """
 _V4_TAIL = "}\n"
 
-# What is sent to the process group (kill 0) does not end these lines, and they say nothing ("Terminated"). An EXIT
-# trap, because an inherited errexit would end them as well.
+# They say nothing themselves ("Terminated"), and what is sent to their process group ends them not: without setsid the
+# program is in it. An EXIT trap, because an inherited errexit would end them as well. The mark is on stderr, where it
+# has room if somebody left in the middle of a download: to print it must not wait for a reader.
 _OUTLIVE_HEAD = """\
-trap 's=$?; printf "\\035%s\\036" "$BASTION_SESSION"; cat >/dev/null; exit $s' EXIT
-trap : HUP INT QUIT ALRM TERM USR1 USR2
+trap 's=$?; printf "\\035%s\\036" "$BASTION_SESSION" >&3; cat >/dev/null; exit $s' EXIT
+trap : HUP INT QUIT PIPE ALRM TERM USR1 USR2
 exec 3>&2 2>/dev/null
 (
 exec 2>&3 3>&-
+"""
+# As the leader of a process session and group, as sshd would have it; `$$` there is the program's own.
+_LED = """\
+if command -v setsid >/dev/null; then exec setsid sh -c {script} sh "$@"; fi
+"""
+_LEADER = """\
+export BASTION_SESSION_LEADER=$$
 """
 _OUTLIVE_TAIL = """\
 )
@@ -129,8 +137,7 @@ class Boot:
     ready: what the process prints first on stdout, b"" if it prints nothing of ours.
     framed_input: input must be written by `framed`, because this is v4.
     ready_for_blocks: what it prints instead of `ready` if `framed` may make blocks, b"" if it never does.
-    ended: what is printed once the program has ended, while its input is waited for to end; b"" if nothing is. None of
-    the others ends in its first byte, or it would be held back.
+    ended: what is printed on stderr once the program has ended, and its input is waited for to end; b"" if nothing is.
     """
 
     argv: tuple[str, ...]
@@ -151,7 +158,8 @@ def with_shell(request: ExecRequest, protocol: str) -> Boot:
     framed_input = on_pipes and protocol == remotecommand.V4
     ending, arguments = _ending(request.command)
     if on_pipes:
-        ending = _OUTLIVE_HEAD + ending + _OUTLIVE_TAIL
+        led = _LED.format(script=shlex.quote(_LEADER + ending))
+        ending = _OUTLIVE_HEAD + led + ending + _OUTLIVE_TAIL
     mark, ending = (_V4_MARK, _V4_HEAD + ending + _V4_TAIL) if framed_input else (_MARK, ending)
     script = _PREPARE + mark + _ARGUMENTS + ending
     env = [*request.env, ("TERM", request.pty.term)] if request.pty and request.pty.term else request.env

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+_SURE = 4
+"""So much of a mark is one whose rest is on its way, however long that takes."""
+
 
 class EndMark:
     """Looks for one mark in a stream, and lets everything else through.
@@ -16,9 +19,9 @@ class EndMark:
         self.found = False
 
     @property
-    def held(self) -> bool:
-        """Whether something is held back that may be the beginning of the mark."""
-        return self._shown < len(self._begun)
+    def is_doubtful(self) -> bool:
+        """Whether what is held back is as likely to be something else: too little of a mark."""
+        return self._shown < len(self._begun) < _SURE
 
     def take(self, data: bytes) -> bytes:
         """What may be shown of it, and of what was held back."""

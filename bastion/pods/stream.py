@@ -48,7 +48,7 @@ MOST_UNANSWERED = 7
 """What TCP may send again, each time after twice as long, until the peer counts as gone: for some 25 s."""
 
 HELD_FOR_S = 0.1
-"""How long output waits that may be the beginning of the end mark; its parts come at once."""
+"""How long a byte waits that may be the first of the end mark; the rest of that comes at once."""
 
 READY_WITHIN_S = 30.0
 """How long a container may take from the upgrade to the ready mark."""
@@ -292,17 +292,18 @@ class WebSocketExec:
         if frame[0] == Channel.STATUS:
             self._finish(ends.ended(remotecommand.parse_status(frame[1:])))
         elif frame[0] == Channel.STDOUT:
-            self._say(Stream.STDOUT, self._mark.take(frame[1:]))
+            self._say(Stream.STDOUT, frame[1:])
+        elif frame[0] == Channel.STDERR:
+            self._say(Stream.STDERR, self._mark.take(frame[1:]))
             if self._mark.found and not self._input_closed:
                 self._start(self._close_input(), "pod-drain")
-            elif self._mark.held:
+            elif self._mark.is_doubtful:
                 self._start(self._release(), "pod-held")
-        elif frame[0] == Channel.STDERR:
-            self._say(Stream.STDERR, frame[1:])
 
     async def _release(self) -> None:
         await asyncio.sleep(HELD_FOR_S)
-        self._say(Stream.STDOUT, self._mark.release())
+        if self._mark.is_doubtful:
+            self._say(Stream.STDERR, self._mark.release())
 
     def _say(self, stream: Stream, data: bytes) -> None:
         for at in range(0, len(data), OUTPUT_LIMIT):
@@ -366,7 +367,7 @@ class WebSocketExec:
         self._queued += sum(len(output.data) for output in outputs)
 
     def _finish(self, end: Exited) -> None:
-        self._say(Stream.STDOUT, self._mark.release())
+        self._say(Stream.STDERR, self._mark.release())
         self._end = self._end or end
         self._wake.set()
 

@@ -63,8 +63,8 @@ def run(path: str, request: ExecRequest, protocol: str = V5, stdin: bytes = b"")
     plan = boot.with_shell(request, protocol)
     done = subprocess.run(plan.argv, env={"PATH": path}, input=stdin, capture_output=True, check=False, timeout=20)
     assert plan.ended == (b"" if request.pty else ENDED)
-    assert done.stdout.endswith(plan.ended)
-    done.stdout = done.stdout.removesuffix(plan.ended)
+    assert done.stderr.endswith(plan.ended)
+    done.stderr = done.stderr.removesuffix(plan.ended)
     return done
 
 
@@ -249,8 +249,8 @@ class TestV4:
 
         done = subprocess.run(plan.argv, env=environment, input=sent, capture_output=True, check=False, timeout=20)
 
-        assert done.stdout == plan.ready_for_blocks + b"small" + bytes(2000) + plan.ended
-        assert (done.stderr, done.returncode) == (b"", 0)
+        assert done.stdout == plan.ready_for_blocks + b"small" + bytes(2000)
+        assert (done.stderr, done.returncode) == (plan.ended, 0)
 
     def test_where_dd_reads_exactly_what_it_is_asked_for_the_mark_says_so(self, path: str) -> None:
         plan = boot.with_shell(asked(b"echo x"), V4)
@@ -325,12 +325,13 @@ class TestEnd:
         piece = b"x" * 50_000
         with started(path, plan) as (process, stdin, stdout, stderr):
             stdin.write((boot.framed(piece, blocks=True) if plan.framed_input else piece) * 100)
-            shown = up_to_mark(stdout)
+            assert up_to_mark(stderr) == b""
             assert process.poll() is None  # its input may still bring something
             stdin.write(boot.framed_end if plan.framed_input else b"")
             stdin.close()
 
-            assert (stdout.read(), stderr.read()) == (b"", b"")
+            shown = stdout.read()
+            assert stderr.read() == b""
             assert process.wait() == status
         mark = next(one for one in plan.marks if shown.startswith(one))
         assert shown[len(mark) :] == said
@@ -340,19 +341,50 @@ class TestEnd:
         plan = boot.with_shell(
             asked(f"{{ read -r _ < {tmp_path}/go; echo late; }} & echo soon; exit 3".encode()), protocol
         )
-        with started(path, plan) as (process, stdin, stdout, _stderr):
-            assert up_to_mark(stdout).endswith(b"soon\n")
+        with started(path, plan) as (process, stdin, stdout, stderr):
+            assert up_to_mark(stderr) == b""
             (tmp_path / "go").write_bytes(b"\n")
-            assert stdout.readline() == b"late\n"
             stdin.close()
 
+            assert stdout.read().endswith(b"soon\nlate\n")
             assert process.wait() == 3
 
-    def test_no_beginning_of_it_ends_another_mark(self, protocol: str) -> None:
-        plan = boot.with_shell(asked(b"true"), protocol)
+    def test_nobody_needs_to_read_for_it_to_end(self, path: str, protocol: str) -> None:
+        """Whoever asked for the output may be gone, and the program was ended for that."""
+        plan = boot.with_shell(asked(b"head -c 1000 /dev/zero >&2; yes & sleep 0.1; kill -KILL $! $$"), protocol)
+        with started(path, plan) as (process, stdin, _stdout, _stderr):
+            stdin.close()
 
-        assert plan.ended.count(plan.ended[:1]) == 1
-        assert not any(plan.ended[:1] in one for one in plan.marks)
+            assert process.wait() == 137
+
+    @pytest.mark.parametrize("command", [b"", b"#" + b"x" * 200_000 + b"\n"], ids=["short", "long"])
+    def test_the_program_leads_a_process_group_of_its_own(self, path: str, protocol: str, command: bytes) -> None:
+        done = run(
+            path,
+            asked(
+                command
+                + b"set -- $(cat /proc/$$/stat); echo $(($5 == $$)) $(($6 == $$)) $((BASTION_SESSION_LEADER == $$))"
+            ),
+            protocol,
+            stdin=boot.framed_end if protocol == V4 else b"",
+        )
+
+        assert done.stdout.split(b"\x1e")[-1].split(b"\x1f")[-1] == b"1 1 1\n"
+
+    @pytest.mark.parametrize("command", [b"exit 3", b"exit 3 #" + b"x" * 200_000], ids=["short", "long"])
+    def test_without_setsid_it_is_led_by_what_started_it(
+        self, path: str, protocol: str, tmp_path: Path, command: bytes
+    ) -> None:
+        for name in ("cat", "dd"):
+            (tmp_path / name).symlink_to(program("busybox"))
+        (tmp_path / "sh").symlink_to(Path(path.split(":", maxsplit=1)[0], "sh").resolve())
+        show = b'set -- $(cat /proc/$$/stat); echo "$(($6 == BASTION_SESSION_LEADER))"; '
+
+        with started(str(tmp_path), boot.with_shell(asked(show + command), protocol)) as (process, stdin, stdout, _):
+            stdin.close()
+
+            assert stdout.read().endswith(b"1\n")
+            assert process.wait() == 3
 
     def test_a_terminal_has_no_such_mark(self, protocol: str) -> None:
         pty = Pty(term="xterm", size=WindowSize(cols=80, rows=24))
@@ -383,10 +415,10 @@ def started(path: str, plan: boot.Boot) -> Iterator[tuple[subprocess.Popen[bytes
             late.cancel()
 
 
-def up_to_mark(stdout: IO[bytes]) -> bytes:
+def up_to_mark(stderr: IO[bytes]) -> bytes:
     """What is said before the end mark; all there is, if that does not come."""
     said = b""
-    while not said.endswith(ENDED) and (one := stdout.read(1)):
+    while not said.endswith(ENDED) and (one := stderr.read(1)):
         said += one
     return said.removesuffix(ENDED)
 
@@ -476,11 +508,13 @@ class Process:
             env={"PATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             bufsize=0,
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        assert self._process.stderr is not None
+        self._stdin, self._stdout, self._stderr = self._process.stdin, self._process.stdout, self._process.stderr
         assert self._stdout.read(len(READY)) == plan.ready_for_blocks
 
     def __enter__(self) -> Self:
@@ -489,6 +523,7 @@ class Process:
     def __exit__(self, *_: object) -> None:
         self._stdin.close()
         self._stdout.close()
+        self._stderr.close()
         self._process.wait(30)
 
     def give(self, data: bytes) -> None:
@@ -517,9 +552,15 @@ class Process:
 
     def rest(self) -> bytes:
         """Output to its end. Input ends with the program, as the end mark asks for."""
-        said = up_to_mark(self._stdout)
+        ending = threading.Thread(target=self._end_input)
+        ending.start()
+        said = self._stdout.read()
+        ending.join()
+        return said
+
+    def _end_input(self) -> None:
+        up_to_mark(self._stderr)
         self._stdin.close()
-        return said + self._stdout.read()
 
     def wait(self) -> int:
         """The status."""

@@ -33,7 +33,6 @@ def test_all_is_shown_but_the_first_mark(pieces: list[bytes], cuts: list[int]) -
 
     assert out == data.replace(MARK, b"", 1)
     assert looking.found == (MARK in data)
-    assert not looking.held
 
 
 @examples(300)
@@ -53,9 +52,18 @@ def test_only_what_may_begin_a_mark_is_held_back() -> None:
     looking = EndMark(MARK)
 
     assert looking.take(b"text\x1e01") == b"text"
-    assert looking.held
+    assert looking.is_doubtful
     assert looking.take(b"no") == b"\x1e01no"
-    assert not looking.held
+    assert not looking.is_doubtful
+
+
+def test_most_of_a_mark_is_no_doubt() -> None:
+    looking = EndMark(MARK)
+
+    assert looking.take(b"text" + MARK[:-1]) == b"text"
+    assert not looking.is_doubtful
+    assert looking.take(MARK[-1:]) == b""
+    assert looking.found
 
 
 @pytest.mark.parametrize("data", [b"", b"\x1e", b"\x1e\x1d"])
@@ -63,4 +71,4 @@ def test_without_a_mark_nothing_is_looked_for(data: bytes) -> None:
     looking = EndMark(b"")
 
     assert looking.take(data) == data
-    assert (looking.found, looking.held) == (False, False)
+    assert (looking.found, looking.is_doubtful) == (False, False)

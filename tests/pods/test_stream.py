@@ -241,11 +241,11 @@ async def test_at_the_end_mark_input_ends_and_no_more_is_sent(tmp_path: Path) ->
 
     async def script(peer: Peer) -> None:
         peer.send(READY)
-        peer.send(b"\x01said")
+        peer.send(b"\x02said")
         for at in range(len(ENDED)):  # in pieces, as it never comes
-            peer.send(b"\x01" + ENDED[at : at + 1])
+            peer.send(b"\x02" + ENDED[at : at + 1])
         frames.append(await peer.receive_data())
-        peer.send(b"\x01late")
+        peer.send(b"\x02late")
         await ends_all_at_once(peer, remotecommand.exit_status(3))
 
     async with raw_exec(tmp_path, script) as server:
@@ -263,13 +263,13 @@ async def test_at_the_end_mark_input_ends_and_no_more_is_sent(tmp_path: Path) ->
     assert frames == [remotecommand.CLOSE_STDIN]
 
 
-@pytest.mark.parametrize("beginning", [ENDED[:1], ENDED[:-1]])
+@pytest.mark.parametrize("beginning", [ENDED[:1], ENDED[:3]])
 async def test_what_only_looks_like_the_beginning_of_an_end_mark_is_shown_soon(
     tmp_path: Path, beginning: bytes
 ) -> None:
     async def script(peer: Peer) -> None:
         peer.send(READY)
-        peer.send(b"\x01" + beginning)
+        peer.send(b"\x02" + beginning)
         assert await peer.receive_data() == b"\x00seen"
         await ends_all_at_once(peer, remotecommand.exit_status(0))
 
@@ -289,7 +289,7 @@ async def test_what_only_looks_like_the_beginning_of_an_end_mark_is_shown_soon(
 async def test_what_is_held_back_when_the_stream_ends_is_not_lost(tmp_path: Path) -> None:
     async def script(peer: Peer) -> None:
         peer.send(READY)
-        peer.send(b"\x01last" + ENDED[:-1])
+        peer.send(b"\x02last" + ENDED[:-1])
         await ends_all_at_once(peer, remotecommand.exit_status(0))
 
     outputs, end = await collect(tmp_path, script)

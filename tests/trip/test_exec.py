@@ -59,8 +59,9 @@ def test_a_command_that_leaves_most_of_its_input_ends_with_its_own_status(
     assert (done.stdout, done.stderr, done.returncode) == (said, b"", status)
 
 
-def test_what_a_command_sends_to_its_process_group_is_for_itself_alone(bastion: Bastion) -> None:
-    done = bastion.ssh("web.default@b", "trap 'echo told' TERM; kill -TERM 0; exit 6")
+@pytest.mark.parametrize("group", ["0", "-- -$$"])
+def test_what_a_command_sends_to_its_process_group_is_for_itself_alone(bastion: Bastion, group: str) -> None:
+    done = bastion.ssh("web.default@b", f"trap 'echo told' TERM; kill -s TERM {group}; exit 6")
 
     assert (done.stdout, done.stderr, done.returncode) == (b"told\n", b"", 6)
 
