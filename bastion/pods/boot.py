@@ -105,10 +105,13 @@ exec 3<&-
 _V4_TAIL = "}\n"
 
 # They say nothing themselves ("Terminated"), and what is sent to their process group ends them not: without setsid the
-# program is in it. An EXIT trap, because an inherited errexit would end them as well. The mark is on stderr, where it
-# has room if somebody left in the middle of a download: to print it must not wait for a reader.
+# program is in it. An EXIT trap, because an inherited errexit would end them as well. The mark waits beside them for a
+# reader, who may be gone: then input ends by itself. It is on stderr, where it is seldom behind other output. What
+# prints it is waited for, or it would stay a zombie of a container's first process.
 _OUTLIVE_HEAD = """\
-trap 's=$?; printf "\\035%s\\036" "$BASTION_SESSION" >&3; cat >/dev/null; exit $s' EXIT
+trap 's=$?
+printf "\\035%s\\036" "$BASTION_SESSION" >&3 &
+cat >/dev/null; { kill -KILL $!; wait $!; } || :; exit $s' EXIT
 trap : HUP INT QUIT PIPE ALRM TERM USR1 USR2
 exec 3>&2 2>/dev/null
 (
