@@ -230,9 +230,11 @@ class Watchman:
         Then the session goes on for as long as its stream does.
         """
         try:
-            return fate.fate(begun, await self._look(target), target.container)
+            now = await self._look(target)
         except BastionError:
             return ""
+        became = fate.fate(begun, now, target.container)
+        return became and fate.explanation(begun, now, target.container)
 
     async def _look(self, target: Target, tell: Tell | None = None) -> PodFacts | None:
         """The pod as the API server has it now, None if it is gone. Raises BastionError (CLUSTER_*)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -90,3 +91,22 @@ async def test_a_kill_that_nothing_explains_is_the_process_own_end(
 
 async def test_any_other_end_is_not_asked_about(tmp_path: Path) -> None:
     assert await explained(tmp_path, 1, WELL) == (Exited(1, Outcome.EXITED), 0)
+
+
+async def test_a_container_that_ended_with_its_pod_is_no_news_of_its_own(tmp_path: Path) -> None:
+    killed = {**DELETING, "status": KILLED["status"]}
+
+    class Frozen:
+        """A stream that nothing ends but being told so."""
+
+        unanswered_s = 0.0
+        reason = ""
+
+        def end(self, reason: str) -> None:
+            self.reason = reason
+
+    async with watching(tmp_path, killed) as (watchful, _server):
+        stream = Frozen()
+        await asyncio.wait_for(watchful.end_with_pod(stream, BEGUN, target_of(BEGUN, "app")), 30)  # type: ignore[arg-type]  # as much of one as is asked
+
+    assert stream.reason == "pod web was deleted"
