@@ -81,8 +81,8 @@ def test_a_shell_has_the_windows_size_and_follows_it(client: Client, door: Door)
         shell.type("stty size\r")
         shell.expect("33 101\r\n")
         shell.resize(WindowSize(cols=120, rows=50))
-        shell.type("while [ \"$(stty size)\" != '50 120' ]; do sleep 0.1; done; stty size\r")
-        shell.expect("[\r\n]50 120\r\n")
+        shell.type("until stty size | grep -x '50 120'; do sleep 0.1; done\r")
+        shell.expect("50 120\r\n")  # a line editor may draw its line anew, over the answer's beginning
         shell.type("exit\r")
         assert shell.wait() == 0
 

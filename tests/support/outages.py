@@ -120,7 +120,7 @@ def _asked(url: str, *statements: str) -> Iterator[None]:
         connection = loop.run_until_complete(asyncpg.connect(plain))
         try:
             for statement in statements:
-                loop.run_until_complete(connection.execute(statement, timeout=30))
+                loop.run_until_complete(connection.execute(statement, timeout=90))
             yield
         finally:
             loop.run_until_complete(connection.close())
