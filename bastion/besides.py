@@ -59,8 +59,8 @@ class Besides:
         }
         await self._tell(work, "session.debug.entered", allow, f"image {image}", entered)
         work.client.notice(
-            f"container {target.container} has no shell: this is a debug container ({image}) beside it"
-            + (f", where its files are in {beside.files}" if beside.files else "")
+            f"container {target.container} has no shell: this is a debug container ({image}) beside it,"
+            f" where its files are in {beside.files}"
         )
         return identity
 

@@ -179,7 +179,7 @@ DEBUG_CONTAINERS = "bastion-debug-"
 class Beside:
     """A debug container beside a target.
 
-    files: where in it the target's filesystem is; "" where that cannot be told.
+    files: where in it the target's filesystem is: words for a person.
     """
 
     target: Target

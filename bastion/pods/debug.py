@@ -240,4 +240,4 @@ def _named(those: list[dict[str, Any]], name: str) -> dict[str, Any]:
 def _files(pod: dict[str, Any]) -> str:
     """Where the target's files are: its first process is PID 1, unless the pod or its node shares one count of PIDs."""
     shared = pod["spec"].get("shareProcessNamespace") or pod["spec"].get("hostPID")
-    return "" if shared else "/proc/1/root"
+    return "/proc/PID/root of its processes" if shared else "/proc/1/root"

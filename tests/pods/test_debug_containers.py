@@ -208,11 +208,11 @@ async def test_the_user_is_found_where_a_real_cluster_tells_it(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("sharing", ["shareProcessNamespace", "hostPID"])
-async def test_where_pid_1_is_not_the_targets_nothing_is_said_of_its_files(sharing: str, tmp_path: Path) -> None:
+async def test_where_pid_1_is_another_its_files_are_those_of_its_processes(sharing: str, tmp_path: Path) -> None:
     given = pod()
     given["spec"][sharing] = True
 
-    assert (await beside(Pods(given), tmp_path)).files == ""
+    assert (await beside(Pods(given), tmp_path)).files == "/proc/PID/root of its processes"
 
 
 @pytest.mark.parametrize("reason", ["CreateContainerConfigError", "RunContainerError", "ErrImagePull"])
