@@ -64,8 +64,19 @@ def vanished(faulty: Faulty) -> Iterator[None]:
 @contextmanager
 def tables_locked(faulty: Faulty) -> Iterator[None]:
     """Somebody holds the tables of the record for themselves."""
-    _ask(faulty.auditor.url, _THROW_OUT_LOST)
-    with _asked(faulty.auditor.url, "BEGIN", "LOCK TABLE session, event, transcript_chunk IN ACCESS EXCLUSIVE MODE"):
+    with _connected(faulty.auditor.url) as ask:
+
+        def locked() -> bool:
+            """Whether all are ours: who waits for one while it holds another lets go, or a writer would never end."""
+            ask(_THROW_OUT_LOST, "BEGIN", f"SET LOCAL lock_timeout = {_BELOW_DEADLOCK_MS}")
+            try:
+                ask("LOCK TABLE session, event, transcript_chunk IN ACCESS EXCLUSIVE MODE")
+            except asyncpg.LockNotAvailableError:
+                ask("ROLLBACK")
+                return False
+            return True
+
+        wait_until(locked)
         yield
 
 
@@ -89,7 +100,11 @@ def out_of_space(faulty: Faulty) -> Iterator[None]:
         *(f"CREATE TRIGGER full_disk BEFORE INSERT ON {table} EXECUTE FUNCTION full_disk()" for table in _TABLES),
     )
     yield
-    _ask(faulty.auditor.url, "DROP FUNCTION full_disk CASCADE")
+    _ask(
+        faulty.auditor.url,
+        *(f"DROP TRIGGER full_disk ON {table}" for table in _TABLES),  # one by one: writers hold several tables
+        "DROP FUNCTION full_disk",
+    )
 
 
 _THROW_OUT = (
@@ -103,25 +118,31 @@ _THROW_OUT_LOST = (
 )
 """What an earlier outage cut off in the middle, and the server has not noticed yet: it would hold its locks."""
 
+_BELOW_DEADLOCK_MS = 500
+"""Less than PostgreSQL's deadlock_timeout (1 s), after which it would end one of the two itself."""
+
 _TABLES = ("session", "session_end", "connection", "event", "transcript_chunk")
 
 
 def _ask(url: str, *statements: str) -> None:
-    with _asked(url, *statements):
-        pass
+    with _connected(url) as ask:
+        ask(*statements)
 
 
 @contextmanager
-def _asked(url: str, *statements: str) -> Iterator[None]:
-    """Execute statements on a connection that stays open."""
+def _connected(url: str) -> Iterator[Callable[..., None]]:
+    """A connection that stays open, as what executes statements on it."""
     loop = asyncio.new_event_loop()
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def ask(*statements: str) -> None:
+        for statement in statements:
+            loop.run_until_complete(connection.execute(statement, timeout=30))
+
     try:
         connection = loop.run_until_complete(asyncpg.connect(plain))
         try:
-            for statement in statements:
-                loop.run_until_complete(connection.execute(statement, timeout=90))
-            yield
+            yield ask
         finally:
             loop.run_until_complete(connection.close())
     finally:
